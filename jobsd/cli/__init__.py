@@ -1,0 +1,1 @@
+"""The command line, one file a noun. Renders what the API answers; heavy imports stay inside the commands."""

@@ -1,0 +1,83 @@
+"""The one decision: what an attempt's outcome makes of its run. Pure; `store.history` writes it, nobody else decides."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from jobsd.domain.outcome import (
+    AlertRow,
+    Completed,
+    Failed,
+    Interrupted,
+    Lost,
+    Outcome,
+    RetryPolicy,
+    Settlement,
+    TimedOut,
+)
+from jobsd.domain.run import ClaimedRun, RunState
+
+SUMMARY_CHARS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class SettlePolicy:
+    """What the job declared that matters once an attempt is over."""
+
+    retry: RetryPolicy = RetryPolicy()
+    restartable: bool = False
+
+
+def settle(run: ClaimedRun, policy: SettlePolicy, outcome: Outcome, now: datetime) -> Settlement:
+    """Decide. A failure is retried only as declared (P8); a lost or interrupted run only if the job is restartable."""
+    match outcome:
+        case Completed(result, usage):
+            return Settlement(RunState.COMPLETED, "completed", "completed", result=result, usage=usage)
+        case Failed(kind, error, usage):
+            return _failed(run, policy, Settlement(RunState.FAILED, "failed", "failed", kind, error, usage=usage), now)
+        case TimedOut(_, error, _, usage):
+            late = Settlement(RunState.FAILED, "timed_out", "failed", "timeout", error, usage=usage)
+            return _failed(run, policy, late, now)
+        case Interrupted(reason, _, usage):
+            cut = Settlement(RunState.FAILED, "interrupted", "failed", "interrupted", reason, usage=usage)
+            return _cut_short(run, policy, cut, "JOB_FAILED", now)
+        case Lost(reason, evidence):
+            lost = Settlement(RunState.FAILED, "lost", "failed", "lost", reason, evidence=evidence)
+            return _cut_short(run, policy, lost, "JOB_LOST", now)
+        case _:
+            assert_never(outcome)
+
+
+def _failed(run: ClaimedRun, policy: SettlePolicy, failed: Settlement, now: datetime) -> Settlement:
+    """A declared retry puts the run back to queued; without one left it has failed, and people are told."""
+    if run.retries >= policy.retry.attempts:
+        return _with_alert(run, failed, "JOB_FAILED")
+    wait = timedelta(seconds=policy.retry.delay_s(run.retries + 1))
+    return replace(failed, state=RunState.QUEUED, act="retry", due_at=now + wait, retry=True)
+
+
+def _cut_short(run: ClaimedRun, policy: SettlePolicy, cut: Settlement, alert: str, now: datetime) -> Settlement:
+    """Not the job's fault: a restartable one is queued again and uses no retry, any other fails and alerts."""
+    if not policy.restartable:
+        return _with_alert(run, cut, alert)
+    again = replace(cut, state=RunState.QUEUED, act="requeued", due_at=now)
+    return _with_alert(run, again, alert) if alert == "JOB_LOST" else again
+
+
+def _with_alert(run: ClaimedRun, settlement: Settlement, kind: str) -> Settlement:
+    first_line = (settlement.error or settlement.outcome).strip().split("\n", 1)[0][:SUMMARY_CHARS]
+    alert = AlertRow(
+        type=kind,
+        fingerprint=fingerprint(kind, run.job, settlement.error_kind),
+        summary=f"{run.job}: {first_line}",
+        job=run.job,
+        run=run.id,
+        detail={"attempt": run.attempt, "kind": settlement.error_kind, "error": first_line},
+    )
+    return replace(settlement, alert=alert)
+
+
+def fingerprint(*parts: str | None) -> str:
+    """What makes two alerts the same one: 16 hex digits of a SHA-256 over type, job and kind of error."""
+    return hashlib.sha256("\0".join(part or "" for part in parts).encode()).hexdigest()[:16]

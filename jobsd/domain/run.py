@@ -1,0 +1,52 @@
+"""A run: one durable request to execute a job. Its states, and the moves between them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NewType
+
+RunId = NewType("RunId", int)
+NodeId = NewType("NodeId", int)
+Fence = NewType("Fence", int)  # (database timeline << 40) + a sequence: it only rises, also across a failover
+
+SEQUENCE_BITS = 40
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"  # waits for its `due_at`, the first time or again
+    RUNNING = "running"  # claimed: one node holds its lock
+    COMPLETED = "completed"  # it did what it was for
+    FAILED = "failed"  # it did not; a person may retry it or let it be
+    CANCELLED = "cancelled"  # nobody means to run it any more
+
+
+MOVES: Mapping[RunState, frozenset[RunState]] = {  # sql/core/0001_core.sql holds the same; a test compares
+    RunState.QUEUED: frozenset({RunState.RUNNING, RunState.CANCELLED}),
+    RunState.RUNNING: frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED, RunState.QUEUED}),
+    RunState.COMPLETED: frozenset(),
+    RunState.FAILED: frozenset({RunState.QUEUED, RunState.CANCELLED}),
+    RunState.CANCELLED: frozenset(),
+}
+
+OVER = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """What the claim hands to a worker: a run that this node now runs, and must settle under `fence`."""
+
+    id: RunId
+    job: str
+    fence: Fence
+    attempt: int  # 1 for the first
+    retries: int  # declared retries used so far
+    version: int  # after the claim's own move
+    params: Mapping[str, Any]
+    dry_run: bool
+    slot_at: datetime | None
+    due_at: datetime
+    started_at: datetime
+    lock_key: int | None  # None: the run is its own key
+    seat: int | None  # the lock id of its place in the job's concurrency
+    idempotency_key: str | None = None

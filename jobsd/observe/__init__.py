@@ -1,0 +1,1 @@
+"""Telling the world: logs, metrics, channels, the service manager. Told by events; decides nothing."""

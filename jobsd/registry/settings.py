@@ -1,0 +1,72 @@
+"""The daemon's own settings: every table of jobsd.toml besides `[jobs.*]` and `[environments.*]`."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field, SecretStr
+
+from jobsd.domain.duration import Duration, Size
+from jobsd.domain.job import Strict
+
+
+class DaemonSettings(Strict):
+    name: str | None = Field(None, description="this node's name; default: the host's name")
+    pools: tuple[str, ...] = Field(("default",), description="the pools whose jobs this node takes")
+    slots: int = Field(20, ge=1, le=10_000, description="how many runs this node executes at once")
+    state_dir: str | None = Field(None, description="lock files and sockets; default /var/lib/jobsd, ./.jobsd in dev")
+    drain: Duration = Field(timedelta(seconds=30), description="how long a first SIGTERM lets runs finish")
+    enabled: bool = Field(True, description="false (or JOBSD_ENABLED=false): schedules and claims nothing")
+    dry_run: bool = Field(False, description="true (or JOB_DRY_RUN=1): runs are recorded, no work is done")
+
+
+class DatabaseSettings(Strict):
+    url: SecretStr | None = Field(None, description="PostgreSQL; DATABASE_URL comes first")
+    direct_url: SecretStr | None = Field(None, description="past a pooler, for the lock and listen sessions")
+    schema_name: str = Field("jobsd", alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="the schema")
+    pool: int = Field(4, ge=1, le=100, description="work connections")
+    connect_timeout: Duration = Field(timedelta(seconds=15), description="how long start-up tries to reach the server")
+    statement_timeout: Duration = Field(timedelta(seconds=10), description="limit of every internal query")
+
+
+class HttpSettings(Strict):
+    host: str = Field("127.0.0.1", description="address to listen on; only loopback without tokens")
+    port: int = Field(8620, ge=0, le=65535, description="0: any free port")
+    socket: str | None = Field(None, description="Unix socket; default /run/jobsd/jobsd.sock, .jobsd/jobsd.sock in dev")
+    max_body: Size = Field(1024 * 1024, description="largest request body")
+
+
+class LogSettings(Strict):
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
+    format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, JSON elsewhere")
+
+
+class ChannelSettings(Strict):
+    url: SecretStr = Field(description="an Apprise URL, e.g. mailto://… or slack://…; may hold ${VAR}")
+
+
+class AlertSettings(Strict):
+    every: Duration = Field(timedelta(minutes=15), description="at most one message for one fingerprint in this time")
+    channels: Mapping[str, ChannelSettings] = Field({}, description="who is told; the log always is")
+
+
+class LeaseSettings(Strict):
+    """Times that decide who is alive. All on the monotonic clock."""
+
+    beat: Duration = Field(timedelta(seconds=2), description="between two heartbeats")
+    deadline: Duration = Field(timedelta(seconds=3), description="limit of one statement of the lock session")
+    adopt: Duration = Field(timedelta(seconds=10), description="work goes on so long without the lock session")
+    lease: Duration = Field(timedelta(seconds=12), description="guardians end their commands so long after the last beat")
+    kill: Duration = Field(timedelta(seconds=3), description="from the lease's end to the last process gone")
+    rescue: Duration = Field(timedelta(seconds=20), description="a node whose beat stands still so long is dead")
+
+
+class Settings(Strict):
+    """Everything but the jobs. See docs/reference/configuration.md."""
+
+    daemon: DaemonSettings = DaemonSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+    alerts: AlertSettings = AlertSettings()
+    lease: LeaseSettings = LeaseSettings()
