@@ -1,0 +1,283 @@
+"""Connections to PostgreSQL, each call with a deadline of its own that ends in `terminate()`.
+
+asyncpg's own timeouts and its pool can hang for ever on a stalled link, so both are replaced here
+(docs/decisions/0002-own-connection-pool.md). What is asked of the database is in the other files of `store`.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from typing import Any, Self, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg
+
+from jobsd.domain.errors import Exit, JobsdError, problem
+
+T = TypeVar("T")
+Row = asyncpg.Record
+
+CONNECT_TIMEOUT_S = 5.0
+MARGIN_S = 2.0  # the client gives up so long after the server should have
+_SCHEMA = re.compile(r"(?<!')\bjobsd\.")
+
+
+class Unavailable(Exception):
+    """The database could not do it just now; the same call may work later. `unknown` if it may have been done."""
+
+    def __init__(self, cause: BaseException, *, unknown: bool = False) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__)
+        self.unknown = unknown
+
+
+# SQLSTATE classes that pass: connection, resources, operator intervention, deadlock, system, internal (a full disk)
+_PASSING = ("08", "53", "57P", "40001", "40P01", "58", "XX000", "25006", "57014", "55P03")
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether an error of the driver may be gone at the next try."""
+    if isinstance(error, asyncpg.PostgresError):
+        return str(error.sqlstate or "").startswith(_PASSING)
+    return isinstance(error, (OSError, asyncpg.InterfaceError, TimeoutError, asyncio.IncompleteReadError))
+
+
+async def bounded(con: asyncpg.Connection, work: Awaitable[T], timeout_s: float) -> T:
+    """Await `work` on `con` for `timeout_s` seconds at the most; past that, or cancelled, the connection is cut.
+
+    Raises `Unavailable` for what may be gone at the next try; every other error of the driver as it is.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=timeout_s)
+        if not task.done():
+            raise TimeoutError(f"no answer within {timeout_s:g} s")
+        return task.result()
+    except asyncio.CancelledError:
+        _cut(con, task)
+        raise
+    except Exception as error:
+        if not task.done():
+            _cut(con, task)
+        if is_passing(error):
+            raise Unavailable(error, unknown=not isinstance(error, asyncpg.PostgresError)) from error
+        raise
+
+
+def _cut(con: asyncpg.Connection, task: "asyncio.Future[Any]") -> None:
+    con.terminate()
+    task.cancel()
+    task.add_done_callback(lambda late: late.cancelled() or late.exception())
+
+
+@lru_cache(maxsize=1024)
+def in_schema(sql: str, schema: str) -> str:
+    """`sql` with `jobsd.` replaced by the installation's schema; not after a quote, where it names a setting."""
+    return sql if schema == "jobsd" else _SCHEMA.sub(f'"{schema}".', sql)
+
+
+async def connect(
+    url: str, *, application_name: str, timeout_s: float = CONNECT_TIMEOUT_S, **settings: str
+) -> asyncpg.Connection:
+    """Open one connection. Raises `Unavailable`, or `JobsdError` (E0303, E0302) where another try cannot help."""
+    session = {"application_name": application_name, "timezone": "UTC", "jit": "off", **settings}
+    task = asyncio.ensure_future(asyncpg.connect(url, timeout=timeout_s, server_settings=session))
+    try:
+        await asyncio.wait({task}, timeout=timeout_s + MARGIN_S)
+        if not task.done():
+            raise TimeoutError(f"no connection within {timeout_s:g} s")
+        return task.result()
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as refused:
+        raise problem("E0303", f"PostgreSQL refuses the connection: {refused}", exit_code=Exit.UNREACHABLE) from refused
+    except Exception as error:
+        if not task.done():
+            task.cancel()
+        if is_passing(error):
+            raise Unavailable(error) from error
+        if isinstance(error, (ValueError, asyncpg.ClientConfigurationError)):
+            hint = "expected postgresql://user@host:5432/database"
+            raise problem(
+                "E0302", f"the database URL cannot be used: {error}", hint, exit_code=Exit.UNREACHABLE
+            ) from error
+        raise
+
+
+class Session:
+    """One connection with deadlines: `fetch`, `fetchrow`, `fetchval`, `execute`. The schema is put into the text."""
+
+    def __init__(self, con: asyncpg.Connection, schema: str, timeout_s: float) -> None:
+        self.con = con
+        self.schema = schema
+        self.timeout_s = timeout_s
+
+    def text(self, sql: str) -> str:
+        return in_schema(sql, self.schema)
+
+    async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Row]:
+        limit = timeout or self.timeout_s
+        return await bounded(self.con, self.con.fetch(self.text(sql), *args), limit)
+
+    async def fetchrow(self, sql: str, *args: Any, timeout: float | None = None) -> Row | None:
+        limit = timeout or self.timeout_s
+        return await bounded(self.con, self.con.fetchrow(self.text(sql), *args), limit)
+
+    async def fetchval(self, sql: str, *args: Any, timeout: float | None = None) -> Any:
+        limit = timeout or self.timeout_s
+        return await bounded(self.con, self.con.fetchval(self.text(sql), *args), limit)
+
+    async def execute(self, sql: str, *args: Any, timeout: float | None = None) -> str:
+        limit = timeout or self.timeout_s
+        return await bounded(self.con, self.con.execute(self.text(sql), *args), limit)
+
+    async def executemany(self, sql: str, rows: Iterable[Sequence[Any]], *, timeout: float | None = None) -> None:
+        limit = timeout or self.timeout_s
+        await bounded(self.con, self.con.executemany(self.text(sql), rows), limit)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Self]:
+        """All or nothing. A deadline cuts the connection, which rolls back."""
+        block = self.con.transaction()
+        await bounded(self.con, block.start(), self.timeout_s)
+        try:
+            yield self
+        except BaseException:
+            if not self.con.is_closed():
+                await bounded(self.con, block.rollback(), self.timeout_s)
+            raise
+        await bounded(self.con, block.commit(), self.timeout_s)
+
+
+class Db:
+    """A few work connections to one database and schema. Opened lazily, replaced when they break."""
+
+    def __init__(self, url: str, schema: str, size: int, application_name: str, statement_timeout_s: float) -> None:
+        self.url = url
+        self.schema = schema
+        self._application_name = application_name
+        self._statement_timeout_s = statement_timeout_s
+        self._places = asyncio.Semaphore(size)
+        self._idle: list[asyncpg.Connection] = []
+        self._closed = False
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        url: str,
+        schema: str = "jobsd",
+        size: int = 4,
+        application_name: str = "jobsd work",
+        statement_timeout_s: float = 10.0,
+    ) -> AsyncIterator["Db"]:
+        """Give a pool of at most `size` connections, closed at the end of the block."""
+        db = cls(url, schema, size, application_name, statement_timeout_s)
+        try:
+            yield db
+        finally:
+            await db.close()
+
+    def text(self, sql: str) -> str:
+        return in_schema(sql, self.schema)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """One connection for the block. Not for a job's work: that has connections of its own (`dedicated`)."""
+        async with self._places:
+            con = await self._take()
+            try:
+                yield Session(con, self.schema, self._statement_timeout_s + MARGIN_S)
+            finally:
+                self._give_back(con)
+
+    async def _take(self) -> asyncpg.Connection:
+        while self._idle:
+            con = self._idle.pop()
+            if not con.is_closed():
+                return con
+        ms = str(round(self._statement_timeout_s * 1000))
+        return await connect(
+            self.url,
+            application_name=self._application_name,
+            statement_timeout=ms,
+            lock_timeout=ms,
+            idle_in_transaction_session_timeout="60000",
+        )
+
+    def _give_back(self, con: asyncpg.Connection) -> None:
+        if self._closed or con.is_closed() or con.is_in_transaction():
+            con.terminate()
+        else:
+            self._idle.append(con)
+
+    async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Row]:
+        async with self.session() as session:
+            return await session.fetch(sql, *args, timeout=timeout)
+
+    async def fetchrow(self, sql: str, *args: Any, timeout: float | None = None) -> Row | None:
+        async with self.session() as session:
+            return await session.fetchrow(sql, *args, timeout=timeout)
+
+    async def fetchval(self, sql: str, *args: Any, timeout: float | None = None) -> Any:
+        async with self.session() as session:
+            return await session.fetchval(sql, *args, timeout=timeout)
+
+    async def execute(self, sql: str, *args: Any, timeout: float | None = None) -> str:
+        async with self.session() as session:
+            return await session.execute(sql, *args, timeout=timeout)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Session]:
+        async with self.session() as session, session.transaction():
+            yield session
+
+    async def close(self) -> None:
+        """Close what is idle, at once; connections in use are cut when they come back."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for con in idle:
+            try:
+                await bounded(con, con.close(timeout=1), 2)
+            except Unavailable:
+                con.terminate()
+
+
+IDENTIFY = """
+    SELECT set_config('jobsd.fence', $1, false), set_config('jobsd.run_id', $2, false)
+"""
+
+
+@asynccontextmanager
+async def dedicated(url: str, *, application_name: str, fence: int, run_id: int) -> AsyncIterator[asyncpg.Connection]:
+    """A connection for one execution of a job: never pooled, its fence in its session, cut at the end of the block."""
+    con = await connect(url, application_name=application_name)
+    try:
+        await con.execute(
+            "SELECT set_config('jobsd.fence', $1, false), set_config('jobsd.run_id', $2, false)",
+            str(fence),
+            str(run_id),
+        )
+        yield con
+    finally:
+        con.terminate()
+
+
+def cannot_reach(url: str, error: Unavailable, tries: int, spent_s: float) -> JobsdError:
+    """E0302, naming host, port, database and user, never the password."""
+    return problem(
+        "E0302",
+        f"cannot reach PostgreSQL at {describe_url(url)}: {error}, tried {tries} times in {spent_s:.0f} s",
+        exit_code=Exit.UNREACHABLE,
+    )
+
+
+def describe_url(url: str) -> str:
+    """A URL for people: "db1:5432/app (user jobsd)". Without password and options."""
+    parts = urlsplit(url)
+    options = parse_qs(parts.query)
+    host = parts.netloc.rpartition("@")[2] or ",".join(options.get("host", ["local socket"]))
+    user = unquote(parts.username or "") or ",".join(options.get("user", [])) or "default"
+    return f"{unquote(host)}/{parts.path.lstrip('/') or user} (user {user})"
