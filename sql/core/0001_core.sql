@@ -197,16 +197,31 @@ CREATE TABLE jobsd.alert (
     summary     text        NOT NULL,                  -- the latest
     detail      jsonb       NOT NULL DEFAULT '{}',
     count       bigint      NOT NULL DEFAULT 1,
-    told        bigint      NOT NULL DEFAULT 0,        -- how many of `count` the last message covered
+    told        bigint      NOT NULL DEFAULT 0,        -- how many of `count` were handed to the channels
     first_at    timestamptz NOT NULL DEFAULT now(),
     last_at     timestamptz NOT NULL DEFAULT now(),
     told_at     timestamptz,
-    next_at     timestamptz NOT NULL DEFAULT now(),    -- not before: rate limit, or the wait after a failed delivery
-    failures    integer     NOT NULL DEFAULT 0,        -- deliveries that failed in a row
-    resolved_at timestamptz
+    next_at     timestamptz NOT NULL DEFAULT now(),    -- the rate limit: handed to the channels not before
+    resolved_at timestamptz,
+    CONSTRAINT no_more_is_told_than_happened CHECK (told BETWEEN 0 AND count)
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX one_open_alert_per_fingerprint ON jobsd.alert (fingerprint) WHERE resolved_at IS NULL;
-CREATE INDEX alert_to_tell ON jobsd.alert (next_at) WHERE told < count;  -- serves the alerter
+CREATE INDEX alert_to_tell ON jobsd.alert (next_at) WHERE told < count;      -- serves DUE
+CREATE INDEX alert_open ON jobsd.alert (job) WHERE resolved_at IS NULL;      -- serves RESOLVE
+
+-- What a channel is still to be told. A row goes when the channel took it, so a failing channel holds up no other.
+CREATE TABLE jobsd.alert_delivery (
+    alert    bigint      NOT NULL REFERENCES jobsd.alert (id) ON DELETE CASCADE,
+    channel  text        NOT NULL,
+    count    bigint      NOT NULL,                 -- occurrences that the message covers
+    owed_at  timestamptz NOT NULL DEFAULT now(),
+    next_at  timestamptz NOT NULL DEFAULT now(),   -- pushed on while a node sends it, and after a failure
+    failures integer     NOT NULL DEFAULT 0,       -- in a row
+    error    text,                                 -- of the last failure
+    CONSTRAINT one_message_per_alert_and_channel PRIMARY KEY (alert, channel),
+    CONSTRAINT a_message_covers_something CHECK (count >= 1)
+) WITH (fillfactor = 70);
+CREATE INDEX alert_delivery_due ON jobsd.alert_delivery (channel, next_at);  -- serves TAKE and AGENDA
 
 -- ---------------------------------------------------------------------------------------------------------------
 -- What must hold whoever writes.
