@@ -1,0 +1,88 @@
+"""Fixtures for everybody: a database of its own for each test, and servers and daemons to do as one likes with."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobsd.store.db import Db
+from tests.support.postgres import Cluster, OwnServer, SessionFolder
+
+FOLDER = pytest.StashKey[Path]()
+SESSION = pytest.StashKey[SessionFolder]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    worker: dict[str, Any] | None = getattr(config, "workerinput", None)
+    if worker is None:
+        config.stash[SESSION] = SessionFolder()
+        config.stash[FOLDER] = config.stash[SESSION].path
+    else:
+        config.stash[FOLDER] = Path(worker["jobsd_folder"])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker of pytest-xdist where the others meet."""
+    node.workerinput["jobsd_folder"] = str(node.config.stash[FOLDER])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    session = config.stash.get(SESSION, None)
+    if session:
+        session.close()
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The session's server, started by the first test that needs it."""
+    shared = Cluster(request.config.stash[FOLDER])
+    yield shared
+    shared.close()
+
+
+@pytest.fixture
+def database_url(cluster: Cluster) -> Iterator[str]:
+    """A migrated database that no other test sees."""
+    with cluster.database() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(cluster: Cluster) -> Iterator[str]:
+    """A database without the schema."""
+    with cluster.database(template="template1") as url:
+        yield url
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Db]:
+    async with Db.open(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+def own_server() -> Iterator[Callable[..., OwnServer]]:
+    """Start private, durable servers with settings of their own, for tests that stop or kill them."""
+    made: list[OwnServer] = []
+    folders: list[Path] = []
+
+    def start(**settings: str) -> OwnServer:
+        folders.append(Path(tempfile.mkdtemp(prefix="jobsd-own-")))
+        made.append(OwnServer(folders[-1], settings))
+        return made[-1]
+
+    yield start
+    for server in made:
+        server.stop()
+    for folder in folders:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgres_server(own_server: Callable[..., OwnServer]) -> OwnServer:
+    """A private, durable server."""
+    return own_server()
