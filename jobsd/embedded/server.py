@@ -1,4 +1,4 @@
-"""A server in a folder, for as long as this process lives. Its processes are `keeper`'s.
+"""A server in a folder, for as long as this process lives. Its processes are `supervisor`'s.
 
 The folder holds `data` (the cluster), `log`, and the Unix socket, the only way in; all of it is the owner's alone.
 """
@@ -23,7 +23,7 @@ import asyncpg
 from jobsd.domain.errors import Exit, JobsdError, problem
 from jobsd.embedded.binaries import installed
 
-KEEPER = Path(__file__).with_name("keeper.py")
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
 START_S = 120.0  # making a cluster, or recovering one, on a slow disk
 LONGEST_SOCKET = 107  # of sun_path, less its final zero
 SOCKET_NAME = "/.s.PGSQL.5432.lock"
@@ -38,7 +38,7 @@ class Server:
     socket_dir: Path
     version: str
     pid: int
-    keeper: "subprocess.Popen[bytes]"
+    supervisor: "subprocess.Popen[bytes]"
     lock: int  # of the folder: one process at a time uses it
 
     def url(self, database: str = "postgres") -> str:
@@ -56,9 +56,9 @@ class Server:
 
     def stop(self) -> None:
         """Shut it down fast and wait until it is gone. Twice does no harm."""
-        if self.keeper.stdin:
-            self.keeper.stdin.close()
-        self.keeper.wait()
+        if self.supervisor.stdin:
+            self.supervisor.stdin.close()
+        self.supervisor.wait()
         if self.lock >= 0:
             os.close(self.lock)
             self.lock = -1
@@ -88,12 +88,12 @@ def start(
             "settings": {**EVERYWHERE, "unix_socket_directories": str(socket_dir), **(settings or {})},
             "temporary": temporary,
         }
-        keeper = _launch(order, lifeline)
-        told = _first_line(keeper, folder)
+        supervisor = _launch(order, lifeline)
+        told = _first_line(supervisor, folder)
     except BaseException:
         os.close(lock)
         raise
-    return Server(folder, socket_dir, str(told["version"]), int(str(told["pid"])), keeper, lock)
+    return Server(folder, socket_dir, str(told["version"]), int(str(told["pid"])), supervisor, lock)
 
 
 @asynccontextmanager
@@ -135,7 +135,7 @@ def _socket_dir(folder: Path) -> Path:
 
 def _launch(order: Mapping[str, object], lifeline: int | None) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(KEEPER), json.dumps(order)],
+        [sys.executable, "-I", "-S", str(SUPERVISOR), json.dumps(order)],
         stdin=subprocess.PIPE if lifeline is None else lifeline,
         stdout=subprocess.PIPE,
         cwd="/",
@@ -144,15 +144,15 @@ def _launch(order: Mapping[str, object], lifeline: int | None) -> "subprocess.Po
     )
 
 
-def _first_line(keeper: "subprocess.Popen[bytes]", folder: Path) -> Mapping[str, object]:
-    """What the keeper says: the server is up, or why not."""
-    with cast("IO[bytes]", keeper.stdout) as said:
+def _first_line(supervisor: "subprocess.Popen[bytes]", folder: Path) -> Mapping[str, object]:
+    """What the supervisor says: the server is up, or why not."""
+    with cast("IO[bytes]", supervisor.stdout) as said:
         line = said.readline() if select.select([said], [], [], START_S)[0] else b""
     told: Mapping[str, object] = json.loads(line) if line else {"error": f"no answer within {START_S:g} s"}
     if "error" in told:
         if not line:
-            keeper.kill()
-        keeper.communicate()
+            supervisor.kill()
+        supervisor.communicate()
         raise _did_not_start(str(told["error"]), folder)
     return told
 

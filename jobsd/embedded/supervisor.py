@@ -1,8 +1,8 @@
-"""Keeps one PostgreSQL server for one parent: a program of its own, run as `python -I -S keeper.py JSON`.
+"""Runs one PostgreSQL server for one parent: a program of its own, run as `python -I -S supervisor.py JSON`.
 
 It makes the cluster when there is none, starts `postgres`, says so in one JSON line on stdout, and waits. When its
-stdin ends, and it ends however the parent dies, the server is shut down fast. Should the keeper itself be killed, the
-kernel tells the server (PR_SET_PDEATHSIG). Signals of the terminal and of a service manager are not for it: the
+stdin ends, and it ends however the parent dies, the server is shut down fast. Should the supervisor itself be killed,
+the kernel tells the server (PR_SET_PDEATHSIG). Signals of the terminal and of a service manager are not for it: the
 daemon drains first, and the database goes last.
 
 The server's log is locked through the descriptor that every process of the server inherits: the lock is free when,
@@ -26,7 +26,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
 PREDECESSOR_S = 30.0  # how long a server that is ending already may still take
@@ -62,7 +62,7 @@ def main(order: Mapping[str, Any]) -> int:
         return 1
     if ready:
         say(pid=postmaster.pid, version=version)
-        wait_for_end(postmaster)
+        ended(postmaster, wait_ms=None)
     else:
         say(error=last_words(folder, begin))
     shut_down(postmaster)
@@ -240,13 +240,13 @@ def start(folder: Path, binaries: Path, settings: Mapping[str, str], log: int) -
     argv = [str(binaries / "postgres"), "-D", str(folder / "data")]
     for name, value in settings.items():
         argv += ["-c", f"{name}={value}"]
-    keeper = os.getpid()
+    supervisor = os.getpid()
 
-    def end_with_keeper() -> None:
+    def end_with_us() -> None:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
-        if os.getppid() != keeper:
+        if os.getppid() != supervisor:
             os._exit(1)
 
     return subprocess.Popen(
@@ -255,7 +255,7 @@ def start(folder: Path, binaries: Path, settings: Mapping[str, str], log: int) -
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
-        preexec_fn=end_with_keeper,  # noqa: PLW1509 - safe: this program has one thread
+        preexec_fn=end_with_us,  # noqa: PLW1509 - safe: this program has one thread
     )
 
 
@@ -267,10 +267,6 @@ def wait_ready(folder: Path, postmaster: "subprocess.Popen[bytes]") -> bool:
         if len(lines) > 7 and lines[0] == str(postmaster.pid) and lines[7].strip() == "ready":
             return True
     return False
-
-
-def wait_for_end(postmaster: "subprocess.Popen[bytes]") -> None:
-    ended(postmaster, wait_ms=None)
 
 
 def ended(postmaster: "subprocess.Popen[bytes]", wait_ms: int | None) -> bool:
@@ -299,9 +295,5 @@ def last_words(folder: Path, begin: int) -> str:
     return "\n".join(told or lines[-5:]) or "the server ended without a word"
 
 
-def run() -> NoReturn:
-    sys.exit(main(json.loads(sys.argv[1])))
-
-
 if __name__ == "__main__":
-    run()
+    sys.exit(main(json.loads(sys.argv[1])))
