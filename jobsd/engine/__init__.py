@@ -1,1 +1,1 @@
-"""What makes jobs run: scheduler, claimer, worker, executors, settler, rescuer, alerter. Meets people in the database."""
+"""What makes jobs run: scheduler, claimer, workers, executors, settler, rescuer, alerter."""

@@ -6,9 +6,10 @@ asyncpg's own timeouts and its pool can hang for ever on a stalled link, so both
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Self, TypeVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -78,7 +79,11 @@ def in_schema(sql: str, schema: str) -> str:
 
 
 async def connect(
-    url: str, *, application_name: str, timeout_s: float = CONNECT_TIMEOUT_S, **settings: str
+    url: str,
+    *,
+    application_name: str,
+    timeout_s: float = CONNECT_TIMEOUT_S,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> asyncpg.Connection:
     """Open one connection. Raises `Unavailable`, or `JobsdError` (E0303, E0302) where another try cannot help."""
     session = {"application_name": application_name, "timezone": "UTC", "jit": "off", **settings}
@@ -202,9 +207,11 @@ class Db:
         return await connect(
             self.url,
             application_name=self._application_name,
-            statement_timeout=ms,
-            lock_timeout=ms,
-            idle_in_transaction_session_timeout="60000",
+            settings={
+                "statement_timeout": ms,
+                "lock_timeout": ms,
+                "idle_in_transaction_session_timeout": "60000",
+            },
         )
 
     def _give_back(self, con: asyncpg.Connection) -> None:

@@ -39,6 +39,7 @@ CREATE TABLE jobsd.node (
     id          integer     GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name        text        NOT NULL,
     host        text        NOT NULL,
+    instance    text        NOT NULL,                  -- of its state directory: tells its own earlier starts
     boot_id     text        NOT NULL,
     pid         integer     NOT NULL,
     version     text        NOT NULL,

@@ -1,0 +1,78 @@
+"""Claims due runs in batches as large as the node has free places, and hands them to the workers.
+
+Woken by a notification, by the scheduler, by a place that becomes free and by the next run's time; polls underneath.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from jobsd.domain.events import DatabaseTrouble
+from jobsd.domain.job import JobDefinition
+from jobsd.engine.here import Here
+from jobsd.engine.worker import Workers
+from jobsd.store import jobs, runs
+from jobsd.store.db import Unavailable
+from jobsd.store.runs import ClaimRequest
+
+POLL_S = 5.0
+RETRY_S = 0.5
+BATCH = 500
+
+
+class Claimer:
+    def __init__(self, here: Here, workers: Workers) -> None:
+        self.paused = False  # draining, fenced, or switched off: nothing is claimed
+        self._here = here
+        self._workers = workers
+        self._jobs: Sequence[str] = ()
+        self._seats: Sequence[tuple[str, int]] = ()
+        self._wake = asyncio.Event()
+
+    async def load(self, definitions: Mapping[str, JobDefinition], pools: Sequence[str]) -> None:
+        """Serve the enabled jobs of these pools from now on; adds the seats of jobs with a concurrency limit."""
+        served = [job for job in definitions.values() if job.enabled and job.pool in pools]
+        limited = [(job.name, seat) for job in served for seat in range(1, (job.concurrency or 0) + 1)]
+        ids = await jobs.lock_keys(self._here.db, [f"seat:{name}:{seat}" for name, seat in limited])
+        self._jobs = [job.name for job in served]
+        self._seats = [(name, ids[f"seat:{name}:{seat}"]) for name, seat in limited]
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Claim for ever."""
+        wait_s = 0.0
+        while True:
+            self._here.pulse.advance("claimer")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), wait_s)
+            self._wake.clear()
+            try:
+                wait_s = await self._round()
+            except Unavailable as gone:
+                self._here.observe(DatabaseTrouble("claimer", str(gone)))
+                wait_s = RETRY_S
+
+    async def _round(self) -> float:
+        """Claim until nothing more is to be had; returns how long to wait for the next look. Seconds."""
+        while not self.paused and self._here.keeper.up and (free := self._workers.free) > 0:
+            limit = min(free, BATCH)
+            claim = await self._here.keeper.claim(self._request(limit))
+            for run in claim.runs:
+                self._workers.start(run, claim.keys[run.id])
+            if not claim.runs:
+                return await self._until_due()
+        return POLL_S if self._here.keeper.up else RETRY_S
+
+    def _request(self, limit: int) -> ClaimRequest:
+        kept, kept_runs = self._workers.kept()
+        return ClaimRequest(self._jobs, self._seats, kept, kept_runs, limit, self._here.keeper.node, self._here.actor)
+
+    async def _until_due(self) -> float:
+        due_at = await runs.next_due(self._here.db)
+        if due_at is None:
+            return POLL_S
+        return min(POLL_S, max(0.0, (due_at - self._here.keeper.now()).total_seconds()))

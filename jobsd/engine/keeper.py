@@ -1,0 +1,244 @@
+"""The keeper of the lock session: a thread and event loop of its own, so that no job can starve it.
+
+It beats, claims, unlocks; when the session is lost it gets a new one within `adopt` and takes the same locks again, or
+else the node is fenced (P6). What that means for the runs is told to the main loop, which ends or keeps them.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from jobsd.domain.errors import JobsdError
+from jobsd.domain.events import Event, LockSession, Noted, Observe
+from jobsd.domain.run import NodeId
+from jobsd.engine.pulse import Pulse
+from jobsd.registry.settings import LeaseSettings
+from jobsd.store import locks, nodes
+from jobsd.store.db import Unavailable
+from jobsd.store.locks import Key, LockConnection
+from jobsd.store.runs import Claim, ClaimRequest, claim
+
+T = TypeVar("T")
+RETRY_S = 0.1
+RETAKE_S = 0.5  # a dying backend may still hold a key for so long
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """How to reach the database for the lock session, and who asks."""
+
+    url: str
+    schema: str
+    who: nodes.Identity
+    pools: tuple[str, ...]
+    registry: str
+
+
+class Keeper:
+    """Owns the lock session. Its public calls are for the main loop; what starts with `_` runs in its own thread."""
+
+    def __init__(self, where: Where, lease: LeaseSettings, pulse: Pulse, observe: Observe) -> None:
+        self.where = where
+        self.node = NodeId(0)
+        self.up = False
+        self.on_lease: Callable[[int], None] = lambda _ns: None  # called in the keeper's thread
+        self.on_adopted: Callable[[frozenset[Key]], None] = lambda _lost: None  # these two in the main loop
+        self.on_fenced: Callable[[str], None] = lambda _reason: None
+        self._lease = lease
+        self._pulse = pulse
+        self._main = asyncio.get_running_loop()
+        self._tell = observe
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="jobsd lock session", daemon=True)
+        self._turn = asyncio.Lock()
+        self._lock: LockConnection | None = None
+        self._held: set[Key] = set()
+        self._good_s = 0.0
+        self._clock: tuple[datetime, float] | None = None
+        self._beating: asyncio.Task[None] | None = None
+        self._broken = asyncio.Event()
+
+    # -- called in the main loop ------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect, prove the session, register this node and take its lock. Raises `Unavailable` or `JobsdError`."""
+        if not self._thread.is_alive():
+            self._thread.start()
+        await self._there(self._open())
+
+    async def claim(self, request: ClaimRequest) -> Claim:
+        """Take due runs. Raises `Unavailable` when there is no session, or the answer was lost."""
+        return await self._there(self._with_session(lambda lock: self._claim(lock, request)))
+
+    async def unlock(self, keys: Iterable[Key]) -> None:
+        """Give keys back; those of a session that is gone are gone with it."""
+        given = list(keys)
+        try:
+            await self._there(self._with_session(lambda lock: self._unlock(lock, given)))
+        except Unavailable:
+            self._loop.call_soon_threadsafe(self._held.difference_update, given)
+
+    async def ask(self, work: Callable[[LockConnection], Awaitable[T]]) -> T:
+        """Do something else on the lock session. Raises `Unavailable`."""
+        return await self._there(self._with_session(work))
+
+    async def close(self) -> None:
+        """End the session, which gives every lock back, and the thread."""
+        if self._thread.is_alive():
+            await self._there(self._close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            await asyncio.to_thread(self._thread.join, 5)
+
+    def now(self) -> datetime:
+        """The database's clock as of the last beat, carried on by the monotonic one."""
+        if self._clock is None:
+            raise Unavailable(ConnectionError("no beat yet"))
+        at, seen_s = self._clock
+        return at + timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME) - seen_s)
+
+    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the keeper's thread and await it here."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    def _observe(self, event: Event) -> None:
+        self._main.call_soon_threadsafe(self._tell, event)
+
+    # -- in the keeper's thread -------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        lock = await self._connect()
+        self.node = await nodes.register(lock.session, self.where.who, self.where.pools, self.where.registry)
+        if not await locks.try_node(lock, self.node):
+            raise Unavailable(ConnectionError(f"the lock of node {self.node} is held by another session"))
+        self._lock, self._held = lock, set()
+        await self._beat(lock)
+        self.up = True
+        self._beating = asyncio.get_running_loop().create_task(self._beat_forever())
+        self._observe(LockSession("up"))
+
+    async def _connect(self) -> LockConnection:
+        name = f"jobsd lock {self.where.who.name}"
+        deadline_s = self._lease.deadline.total_seconds()
+        lock = await locks.open_lock_connection(self.where.url, self.where.schema, name, deadline_s)
+        self._broken.clear()
+        lock.session.con.add_termination_listener(lambda _con: self._broken.set())
+        return lock
+
+    async def _with_session(self, work: Callable[[LockConnection], Awaitable[T]]) -> T:
+        if self._lock is None or not self.up:
+            raise Unavailable(ConnectionError("the lock session is down"))
+        async with self._turn:
+            if self._lock is None or not self.up:
+                raise Unavailable(ConnectionError("the lock session is down"))
+            return await work(self._lock)
+
+    async def _claim(self, lock: LockConnection, request: ClaimRequest) -> Claim:
+        if self._lease_left_s() <= 0:
+            raise Unavailable(ConnectionError("the lease is over"))
+        try:
+            taken = await claim(lock, request)
+        except Unavailable:
+            await self._give_back_strays(lock)
+            raise
+        self._held.update(key for keys in taken.keys.values() for key in keys)
+        if taken.surplus:
+            await locks.unlock(lock, taken.surplus)
+        return taken
+
+    async def _give_back_strays(self, lock: LockConnection) -> None:
+        """A claim that failed may have left locks: they outlive the statement's rollback."""
+        if not lock.session.con.is_closed():
+            strays = await locks.held(lock) - self._held
+            await locks.unlock(lock, strays)
+
+    async def _unlock(self, lock: LockConnection, keys: list[Key]) -> None:
+        self._held.difference_update(keys)
+        if missing := await locks.unlock(lock, keys):
+            self._observe(Noted("unlock_of_a_lock_not_held", "error", {"count": missing}))
+
+    async def _beat_forever(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._broken.wait(), self._lease.beat.total_seconds())
+            try:
+                async with self._turn:
+                    if self._lock is None or not await self._beat(self._lock):
+                        return self._fence("this node has been declared dead")
+            except Unavailable as gone:
+                if not await self._recover(gone):
+                    return None
+            self._pulse.advance("lock session")
+
+    async def _beat(self, lock: LockConnection) -> bool:
+        """One heartbeat. The lease runs from when it was sent."""
+        sent_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        now = await nodes.beat(lock.session, self.node)
+        if now is None:
+            return False
+        back_s = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._good_s = sent_s
+        self._clock = (now, (sent_s + back_s) / 2)
+        self.on_lease(round((sent_s + self._lease.lease.total_seconds()) * 1e9))
+        return True
+
+    def _lease_left_s(self) -> float:
+        return self._good_s + self._lease.adopt.total_seconds() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    async def _recover(self, cause: Unavailable) -> bool:
+        """Get a new session with the same locks before `adopt` is over; else fence. True when it worked."""
+        self.up = False
+        self._observe(LockSession("lost", str(cause)))
+        if self._lock is not None:
+            self._lock.session.con.terminate()
+        while self._lease_left_s() > 0:
+            try:
+                async with asyncio.timeout(self._lease_left_s()):
+                    return await self._adopt()
+            except (Unavailable, TimeoutError):
+                await asyncio.sleep(RETRY_S)
+            except JobsdError as refused:
+                self._fence(str(refused))
+                return False
+        self._fence(f"no lock session for {self._lease.adopt.total_seconds():g} s: {cause}")
+        return False
+
+    async def _adopt(self) -> bool:
+        lock = await self._connect()
+        if not await self._beat(lock):
+            self._fence("this node has been declared dead")
+            return False
+        until_s = time.monotonic() + RETAKE_S
+        while not await locks.try_node(lock, self.node):  # our own half-dead session may still hold it
+            await locks.terminate_holder(lock, self.node)
+            await asyncio.sleep(RETRY_S)
+        missing = self._held - await locks.retake(lock, self._held)
+        while missing and time.monotonic() < until_s:
+            await asyncio.sleep(RETRY_S)
+            missing -= await locks.retake(lock, missing)
+        self._held -= missing
+        self._lock, self.up = lock, True
+        self._observe(LockSession("adopted", runs=len(self._held)))
+        self._main.call_soon_threadsafe(self.on_adopted, frozenset(missing))
+        return True
+
+    def _fence(self, reason: str) -> None:
+        self.up = False
+        self._held.clear()
+        if self._lock is not None:
+            self._lock.session.con.terminate()
+            self._lock = None
+        self._observe(LockSession("fenced", reason))
+        self._main.call_soon_threadsafe(self.on_fenced, reason)
+
+    async def _close(self) -> None:
+        self.up = False
+        if self._beating is not None:
+            self._beating.cancel()
+        if self._lock is not None:
+            self._lock.session.con.terminate()
+            self._lock = None

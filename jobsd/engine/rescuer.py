@@ -1,0 +1,103 @@
+"""Rescue by evidence (P7): a node is dead when its beat stands still against our clock, or its death is proved.
+
+It is declared dead by compare-and-set, so that it can never beat again; its lock session is ended, its lock taken, and
+its runs are settled as lost, with the evidence.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from time import monotonic
+
+from jobsd.domain.events import DatabaseTrouble, RunsLost
+from jobsd.domain.lifecycle import SettlePolicy, settle
+from jobsd.domain.outcome import Lost
+from jobsd.domain.run import NodeId
+from jobsd.engine.here import Here
+from jobsd.registry.settings import LeaseSettings
+from jobsd.store import history, locks, nodes, runs
+from jobsd.store.db import Unavailable
+from jobsd.store.history import Ended
+from jobsd.store.locks import LockConnection
+from jobsd.store.nodes import OtherNode
+
+LOOK_S = 3.0
+
+
+class Rescuer:
+    def __init__(self, here: Here, lease: LeaseSettings) -> None:
+        self.policy: Callable[[str], SettlePolicy]  # set by the daemon
+        self.on_rescued: Callable[[], None] = lambda: None
+        self._here = here
+        self._rescue_s = lease.rescue.total_seconds()
+        self._seen: dict[NodeId, tuple[int, float]] = {}
+
+    async def rescue_predecessors(self) -> None:
+        """Settle at once what earlier starts here left: the state directory's lock proves that they are gone."""
+        for other in await nodes.predecessors(self._here.db, self._here.who, self._here.keeper.node):
+            proof = {"proof": "a successor holds the state directory's lock and no process is left", "node": other.name}
+            await nodes.declare_dead(self._here.db, other, proof)
+        await self._settle_dead()
+
+    async def run(self) -> None:
+        """Watch the others for ever."""
+        while True:
+            try:
+                if self._here.keeper.up:
+                    await self._look()
+            except Unavailable as gone:
+                self._here.observe(DatabaseTrouble("rescuer", str(gone)))
+            self._here.pulse.advance("rescuer")
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        others = await nodes.live(self._here.db, self._here.keeper.node)
+        now_s = monotonic()
+        self._seen = {other.id: self._seen_at(other, now_s) for other in others}
+        for other in others:
+            still_s = now_s - self._seen[other.id][1]
+            if still_s >= self._rescue_s:
+                await self._declare(other, still_s)
+        await self._settle_dead()
+
+    def _seen_at(self, other: OtherNode, now_s: float) -> tuple[int, float]:
+        """Its beat, and since when we have seen that one."""
+        beat, since_s = self._seen.get(other.id, (-1, now_s))
+        return (other.beat, since_s if beat == other.beat else now_s)
+
+    async def _declare(self, other: OtherNode, still_s: float) -> None:
+        evidence = {
+            "proof": "its heartbeat stood still",
+            "beat": other.beat,
+            "for_s": round(still_s, 1),
+            "seen_by": self._here.who.name,
+            "node": other.name,
+        }
+        await nodes.declare_dead(self._here.db, other, evidence)
+
+    async def _settle_dead(self) -> None:
+        for node, name, evidence in await nodes.unsettled(self._here.db):
+            await self._settle(node, name, evidence)
+
+    async def _settle(self, node: NodeId, name: str, evidence: Mapping[str, object]) -> None:
+        """With the dead node's lock in hand, so that its session is surely gone, settle all it ran."""
+        if not await self._here.keeper.ask(lambda lock: _take(lock, node)):
+            return  # its session is just being ended, or another rescuer is at work: next look
+        try:
+            lost = await runs.running_on(self._here.db, node)
+            reason = f"node {name} is gone: {evidence.get('proof', 'it stopped')}"
+            outcome, now = Lost(reason, evidence), self._here.keeper.now()
+            ended = [Ended(run, node, settle(run, self.policy(run.job), outcome, now), now) for run in lost]
+            if ended:
+                await history.settle(self._here.db, ended, self._here.actor)
+                self._here.observe(RunsLost(name, len(ended), reason))
+            await nodes.drop_claims(self._here.db, node)
+        finally:
+            await self._here.keeper.ask(lambda lock: locks.free_node(lock, node))
+        self.on_rescued()
+
+
+async def _take(lock: LockConnection, node: NodeId) -> bool:
+    if await locks.try_node(lock, node):
+        return True
+    await locks.terminate_holder(lock, node)
+    return await locks.try_node(lock, node)

@@ -1,0 +1,266 @@
+"""Decides every due slot of every job, on time (P1, P2). What is decided `domain.decide` says; `store.slots` writes it.
+
+Every node does this; the compare-and-set on how far a schedule is decided lets one of them win, so there is no leader.
+Waiting for other jobs is in `engine.dependencies`.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from heapq import heapify, heappop, heappush
+
+from jobsd.domain.decide import Down, decide
+from jobsd.domain.events import DatabaseTrouble, SlotDecided
+from jobsd.domain.job import JobDefinition
+from jobsd.domain.lock_key import lock_key_of
+from jobsd.domain.schedule import Schedule, schedule_of
+from jobsd.domain.slot import MAKES_A_RUN, Decision, SlotDecision
+from jobsd.engine.here import Here
+from jobsd.store import jobs, nodes, slots
+from jobsd.store.db import Row, Unavailable
+from jobsd.store.slots import Move, Wanted
+
+LONGEST_SLEEP_S = 5.0  # the monotonic clock stands still while the machine is suspended
+RETRY_S = 0.5
+DISABLED_EVERY = timedelta(minutes=1)  # a switched-off job's slots are decided in stretches of this length
+REFRESH_S = 30.0  # what other nodes decided and switched is read again so often, also without being told
+BATCH = 1000
+STRETCHES = frozenset({Decision.DISABLED, Decision.BLACKOUT})  # consecutive ones share one ledger row
+
+
+@dataclass(slots=True)
+class Entry:
+    """One scheduled job: its definition and how far it is decided."""
+
+    definition: JobDefinition
+    schedule: Schedule
+    lock_key: int | None
+    decided: jobs.Decided
+
+    @property
+    def enabled(self) -> bool:
+        return self.definition.enabled and self.decided.enabled
+
+    def next_at(self) -> datetime | None:
+        """When to look at it next."""
+        slot_at = self.schedule.next_after(self.decided.decided_to)
+        return slot_at if slot_at is None or self.enabled else slot_at + DISABLED_EVERY
+
+
+class Scheduler:
+    def __init__(self, here: Here) -> None:
+        self.paused = False  # draining, or switched off: nothing is decided
+        self.on_runs: Callable[[Sequence[Row]], None] = lambda _made: None
+        self.dry_run = False
+        self._here = here
+        self.entries: dict[str, Entry] = {}
+        self._heap: list[tuple[datetime, str]] = []
+        self._wake = asyncio.Event()
+        self._refresh = False
+        self._down: Down | None = None
+
+    def wake(self, *, refresh: bool = False) -> None:
+        """Look again now; with `refresh` after reading what others decided and switched."""
+        self._refresh = self._refresh or refresh
+        self._wake.set()
+
+    async def load(self, definitions: Mapping[str, JobDefinition]) -> None:
+        """Register a registry. Slots that the schedules so far leave undecided are decided first, by those."""
+        known = await jobs.definitions(self._here.db, list(definitions))
+        await self._decide_changed(definitions, known)
+        async with self._here.db.transaction() as session:
+            changed = [job for name, job in definitions.items() if known.get(name, ("", ""))[0] != job.hash]
+            await jobs.register(session, changed)
+        timed = [job for job in definitions.values() if job.schedule is not None]
+        self.entries = await self._entries(timed)
+        self._rebuild()
+
+    async def _decide_changed(
+        self, definitions: Mapping[str, JobDefinition], known: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """A schedule that changed while no node was up still owes its old slots their decisions."""
+        old = [JobDefinition.model_validate_json(text) for hash_, text in known.values()]
+        gone = [job for job in old if job.schedule and job.schedule_hash != definitions[job.name].schedule_hash]
+        if gone:
+            self.entries = await self._entries(gone)
+            await self._decide(list(self.entries))
+
+    async def _entries(self, definitions: Sequence[JobDefinition]) -> dict[str, Entry]:
+        decided = await jobs.decided(self._here.db, [job.name for job in definitions])
+        keys = {job.name: lock_key_of(job.key_template, job.params) for job in definitions}
+        ids = await jobs.lock_keys(self._here.db, [key for key in keys.values() if key is not None])
+        return {
+            job.name: Entry(job, schedule_of(job.schedule), ids.get(keys[job.name] or ""), decided[job.name])
+            for job in definitions
+            if job.name in decided
+        }
+
+    def _rebuild(self) -> None:
+        self._heap = [(at, name) for name, entry in self.entries.items() if (at := entry.next_at()) is not None]
+        heapify(self._heap)
+        self._wake.set()
+
+    async def note_downtime(self) -> None:
+        """Find out since when no node was up, so that slots of that time get their reason."""
+        since = await nodes.down_since(self._here.db, self._here.keeper.node)
+        self._down = None if since is None else Down(since, self._here.keeper.now())
+
+    async def run(self) -> None:
+        """Decide for ever."""
+        refreshed_s = asyncio.get_running_loop().time()
+        while True:
+            self._here.pulse.advance("scheduler")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._sleep_s())
+            self._wake.clear()
+            if self.paused or not self._here.keeper.up:
+                await asyncio.sleep(RETRY_S)
+                continue
+            try:
+                now_s = asyncio.get_running_loop().time()
+                if self._refresh or now_s - refreshed_s > REFRESH_S:
+                    self._refresh, refreshed_s = False, now_s
+                    await self._read_again()
+                await self._tick()
+            except Unavailable as gone:
+                self._here.observe(DatabaseTrouble("scheduler", str(gone)))
+                await asyncio.sleep(RETRY_S)
+
+    def _sleep_s(self) -> float:
+        if not self._heap or self._here.keeper.node == 0:
+            return LONGEST_SLEEP_S
+        return min(LONGEST_SLEEP_S, max(0.0, (self._heap[0][0] - self._here.keeper.now()).total_seconds()))
+
+    async def _read_again(self) -> None:
+        """Slots of a job that was just switched are decided by the switch as it was, up to the moment we hear of it."""
+        fresh = await jobs.decided(self._here.db, list(self.entries))
+        switched = [name for name, seen in fresh.items() if seen.enabled != self.entries[name].decided.enabled]
+        if switched:
+            await self._decide(switched)
+            fresh = {**fresh, **await jobs.decided(self._here.db, switched)}
+        for name, seen in fresh.items():
+            self.entries[name].decided = seen
+        self._rebuild()
+
+    async def _tick(self) -> None:
+        now = self._here.keeper.now()
+        due: list[str] = []
+        while self._heap and self._heap[0][0] <= now and len(due) < BATCH:
+            due.append(heappop(self._heap)[1])
+        if not due:
+            return
+        try:
+            await self._decide(due)
+        finally:
+            for name in due:
+                if (at := self.entries[name].next_at()) is not None:
+                    heappush(self._heap, (at, name))
+
+    async def _decide(self, names: Sequence[str]) -> None:
+        """Decide all slots of these jobs that are due, in one statement."""
+        now = self._here.keeper.now()
+        moves: list[Move] = []
+        wanted: list[Wanted] = []
+        for name in names:
+            entry = self.entries[name]
+            if decisions := self._decisions(entry, now):
+                moves.append(_move(entry, decisions))
+                wanted.append(replace(self.wanted(entry, decisions[0]), extends=_extends(entry, decisions[0])))
+                wanted.extend(self.wanted(entry, decision) for decision in decisions[1:])
+        if moves:
+            await self.write(moves, wanted)
+
+    async def write(self, moves: Sequence[Move], wanted: Sequence[Wanted]) -> None:
+        """Write decisions; of jobs that another node decided meanwhile, what it wrote stands."""
+        rows = await slots.decide(self._here.db, moves, wanted, self._here.keeper.node)
+        await self._settle_moves(moves, rows)
+        self._tell(rows)
+
+    def wanted(self, entry: Entry, decision: SlotDecision) -> Wanted:
+        """A decision with what its run needs. A job that needs others first waits for them."""
+        job = entry.definition
+        spec = job.schedule
+        waits = bool(job.needs) and decision.decision in MAKES_A_RUN
+        since = max(decision.slot_at, self._here.keeper.now())
+        return Wanted(
+            job=job.name,
+            slot_at=decision.slot_at,
+            to_at=decision.to_at,
+            count=decision.count,
+            decision=Decision.WAITING if waits else decision.decision,
+            reason=f"waits for {', '.join(job.needs)}" if waits else decision.reason,
+            due_at=decision.due_at,
+            wait_until=since + job.needs_within if waits else None,
+            extends=None,
+            lock_key=entry.lock_key,
+            may_overlap=entry.lock_key is None or spec is None or spec.overlap == "wait" or spec.missed == "all",
+            priority=job.priority,
+            params=job.params,
+            dry_run=self.dry_run or job.dry_run,
+        )
+
+    def _decisions(self, entry: Entry, now: datetime) -> list[SlotDecision]:
+        if entry.definition.schedule is None:
+            return []
+        return decide(
+            entry.schedule,
+            entry.definition.schedule,
+            entry.definition.name,
+            enabled=entry.enabled,
+            decided_to=entry.decided.decided_to,
+            now=now,
+            down=self._down,
+        )
+
+    async def _settle_moves(self, moves: Sequence[Move], rows: Sequence[Row]) -> None:
+        """Go on from what was written; where another node was first, from what it wrote."""
+        won = {row["job"] for row in rows}
+        latest = {row["job"]: row for row in rows if row["slot_at"] is not None}
+        for move in moves:
+            if move.job in won:
+                row = latest.get(move.job)
+                seen = self.entries[move.job].decided
+                self.entries[move.job].decided = replace(
+                    seen,
+                    decided_to=move.new_to,
+                    stretch_from=move.stretch_from,
+                    stretch_decision=row["decision"] if row else None,
+                    stretch_reason=row["reason"] if row else None,
+                )
+        lost = [move.job for move in moves if move.job not in won]
+        if lost:
+            for name, seen in (await jobs.decided(self._here.db, lost)).items():
+                self.entries[name].decided = replace(seen, enabled=self.entries[name].decided.enabled)
+
+    def _tell(self, rows: Sequence[Row]) -> None:
+        made = []
+        now = self._here.keeper.now()
+        for row in rows:
+            if row["slot_at"] is None:
+                continue
+            lag_s = max(0.0, (now - row["to_at"]).total_seconds())
+            self._here.observe(
+                SlotDecided(row["job"], row["decision"], row["slot_at"], row["count"], lag_s, row["reason"], row["run"])
+            )
+            if row["decision"] in MAKES_A_RUN or row["decision"] == Decision.WAITING:
+                made.append(row)
+        if made:
+            self.on_runs(made)
+
+
+def _move(entry: Entry, decisions: Sequence[SlotDecision]) -> Move:
+    """How far these decisions go, and the stretch that they leave open."""
+    last = decisions[-1]
+    stretch = None
+    if last.decision in STRETCHES:
+        stretch = (_extends(entry, last) if len(decisions) == 1 else None) or last.slot_at
+    return Move(entry.definition.name, entry.decided.decided_to, max(each.to_at for each in decisions), stretch)
+
+
+def _extends(entry: Entry, decision: SlotDecision) -> datetime | None:
+    """The first slot of the open stretch, if this decision, which follows it directly, only makes it longer."""
+    seen = entry.decided
+    same = (seen.stretch_decision, seen.stretch_reason) == (decision.decision, decision.reason)
+    return seen.stretch_from if same and decision.decision in STRETCHES else None

@@ -1,0 +1,165 @@
+"""Executes claimed runs, each in tasks of its own under `asyncio.timeout`, and hands what came of them to the settler.
+
+Work that ignores its end is settled all the same; its place and its locks stay taken until it truly ends (P11).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any
+
+from jobsd.domain.events import Observe, RunIgnoresCancellation, RunStarted
+from jobsd.domain.lifecycle import SettlePolicy, settle
+from jobsd.domain.outcome import Failed, Interrupted, Lost, Outcome, TimedOut
+from jobsd.domain.run import ClaimedRun, RunId
+from jobsd.engine.executors.base import Execution, execute
+from jobsd.engine.keeper import Keeper
+from jobsd.engine.settler import Settler
+from jobsd.store.history import Ended
+from jobsd.store.locks import Key
+
+REAP_S = 3.0  # after the grace: for killing what is left and seeing that it is gone
+
+
+@dataclass(slots=True)
+class _Running:
+    """One execution under way. `stop` is set from outside: what its outcome shall be once it has ended."""
+
+    run: ClaimedRun
+    keys: Sequence[Key]
+    stop: "asyncio.Future[Interrupted | Lost]"
+    began_s: float = field(default_factory=monotonic)
+    settled: bool = False  # it ignored its end: only its place and its locks are still taken
+
+
+class Workers:
+    """The node's places for executions."""
+
+    def __init__(self, places: int, keeper: Keeper, settler: Settler, observe: Observe) -> None:
+        self.prepare: Callable[[ClaimedRun], Execution]  # set by the daemon: definition, handler, connections
+        self.policy: Callable[[str], SettlePolicy]  # set by the daemon: what the job declared
+        self.on_free: Callable[[], None] = lambda: None
+        self._places = places
+        self._keeper = keeper
+        self._settler = settler
+        self._observe = observe
+        self._running: dict[RunId, _Running] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def run(self) -> None:
+        """Own the tasks of all executions; ends only by being cancelled."""
+        async with asyncio.TaskGroup() as self._group:
+            await asyncio.Event().wait()
+
+    @property
+    def free(self) -> int:
+        return self._places - len(self._running)
+
+    @property
+    def running(self) -> list[tuple[ClaimedRun, float]]:
+        """What is executed now, each with its age in seconds."""
+        return [(each.run, monotonic() - each.began_s) for each in self._running.values() if not each.settled]
+
+    def kept(self) -> tuple[list[int], list[int]]:
+        """Lock ids, and runs that are their own key, that are still held for work that does not end."""
+        held = [each for each in self._running.values() if each.settled]
+        ids = [key.id for each in held for key in each.keys if not key.own]
+        return ids, [each.run.id for each in held if each.run.lock_key is None]
+
+    def start(self, run: ClaimedRun, keys: Sequence[Key]) -> None:
+        """Begin to execute a run that was just claimed."""
+        if self._group is None:
+            raise RuntimeError("the workers are not running")
+        each = _Running(run, keys, asyncio.get_running_loop().create_future())
+        self._running[run.id] = each
+        self._idle.clear()
+        self._settler.took(run.fence)
+        self._observe(RunStarted(run, max(0.0, (run.started_at - run.due_at).total_seconds())))
+        self._group.create_task(self._live(each), name=f"supervise run {run.id} {run.job}")
+
+    def stop(self, why: Interrupted | Lost, runs: Sequence[RunId] | None = None) -> None:
+        """End executions (default: all); each is settled with `why` as its outcome."""
+        for run_id in list(self._running) if runs is None else runs:
+            each = self._running.get(run_id)
+            if each is not None and not each.stop.done():
+                each.stop.set_result(why)
+
+    async def idle(self) -> None:
+        """Wait until nothing is executed any more."""
+        await self._idle.wait()
+
+    def run_of(self, key: Key) -> RunId | None:
+        """Which execution holds a key."""
+        return next((run_id for run_id, each in self._running.items() if key in each.keys), None)
+
+    async def _live(self, each: _Running) -> None:
+        """From start to the place being free again."""
+        run = each.run
+        task: asyncio.Task[Outcome] | None = None
+        try:
+            execution = self.prepare(run)
+            task = asyncio.create_task(execute(execution), name=f"run {run.id} {run.job}")
+            outcome = await self._supervise(each, execution, task)
+            each.settled = not task.done()
+            decided = settle(run, self.policy(run.job), outcome, self._now())
+            ended = Ended(run, self._keeper.node, decided, self._now())
+            await self._settler.settle(ended, () if each.settled else each.keys)
+            if each.settled:
+                await self._outlive(each, task)
+        finally:
+            if task is not None and not task.done():
+                task.cancel()
+            del self._running[run.id]
+            if not self._running:
+                self._idle.set()
+            self.on_free()
+
+    async def _supervise(self, each: _Running, execution: Execution, task: "asyncio.Task[Outcome]") -> Outcome:
+        limit_s = execution.definition.timeout.total_seconds()
+        either: set[asyncio.Future[Any]] = {task, each.stop}
+        try:
+            async with asyncio.timeout(limit_s):
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            pass
+        late = monotonic() - each.began_s >= limit_s
+        if task.done() and not late:
+            return _outcome(task)
+        task.cancel()
+        await asyncio.wait({task}, timeout=execution.definition.grace.total_seconds() + REAP_S)
+        return self._cut_short(each, execution, limit_s, still_running=not task.done())
+
+    def _cut_short(self, each: _Running, execution: Execution, limit_s: float, *, still_running: bool) -> Outcome:
+        if each.stop.done():
+            why = each.stop.result()
+            if isinstance(why, Lost):
+                return why
+            return Interrupted(why.reason, still_running, execution.usage)
+        error = f"did not end within its timeout of {limit_s:g} s"
+        if still_running:
+            error += "; it ignored its cancellation and is still running: its lock and its place stay taken"
+        return TimedOut(limit_s, error, still_running, execution.usage)
+
+    async def _outlive(self, each: _Running, task: "asyncio.Task[Outcome]") -> None:
+        """Keep place and locks of work that ignored its end, until it does end."""
+        self._observe(RunIgnoresCancellation(each.run, monotonic() - each.began_s))
+        await asyncio.wait({task})
+        self._observe(RunIgnoresCancellation(each.run, monotonic() - each.began_s, ended=True))
+        await self._keeper.unlock(each.keys)
+
+    def _now(self) -> datetime:
+        """The database's clock; before the first beat, which no run precedes, the machine's."""
+        return self._keeper.now() if self._keeper.node else datetime.now(UTC)
+
+
+def _outcome(task: "asyncio.Task[Outcome]") -> Outcome:
+    """What `execute` returned; it raises nothing but its own cancellation, which nobody asked for here."""
+    if task.cancelled():
+        return Failed("cancelled", "the job cancelled itself")
+    if error := task.exception():
+        return Failed(type(error).__name__, f"{type(error).__name__}: {error}")
+    return task.result()

@@ -1,0 +1,59 @@
+"""Waking each other up: NOTIFY after a commit, LISTEN on a connection of its own. Polling goes on underneath."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from jobsd.store.db import Db, Session, Unavailable, connect
+from jobsd.store.locks import LIMITS
+
+NOTIFY = "SELECT pg_notify($1, $2)"
+PING = "SELECT 1"
+PING_S = 10.0
+RETRY_S = 2.0
+
+
+def channel(schema: str) -> str:
+    return f"{schema}_wake"
+
+
+async def notify(db: Db, what: str) -> None:
+    """Tell every node: "run" (something was queued), "ended:JOB" (a run of it is over), "job" (a switch was turned)."""
+    await db.execute(NOTIFY, channel(db.schema), what)
+
+
+class Listener:
+    """Calls `heard(payload)` for each notification, and `heard("")` whenever some may have been missed."""
+
+    def __init__(self, url: str, schema: str, node: str, heard: Callable[[str], None]) -> None:
+        self._url = url
+        self._schema = schema
+        self._application_name = f"jobsd listen {node}"
+        self._heard = heard
+        self.connected = False
+
+    async def run(self) -> None:
+        """Listen for ever; a broken connection is replaced."""
+        while True:
+            try:
+                await self._listen()
+            except Unavailable:
+                self.connected = False
+                await asyncio.sleep(RETRY_S)
+
+    async def _listen(self) -> None:
+        settings = {k: v for k, v in LIMITS.items() if k != "plan_cache_mode"}
+        con = await connect(self._url, application_name=self._application_name, settings=settings)
+        try:
+            await con.add_listener(channel(self._schema), self._on_notification)
+            self.connected = True
+            self._heard("")
+            session = Session(con, self._schema, PING_S)
+            while True:
+                await asyncio.sleep(PING_S)
+                await session.fetchval(PING, timeout=5)
+        finally:
+            con.terminate()
+
+    def _on_notification(self, _con: Any, _pid: int, _channel: str, payload: Any) -> None:
+        self._heard(str(payload))
