@@ -2,13 +2,15 @@
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobsd.store.db import Db
+from tests.support.daemon import Daemon
 from tests.support.postgres import Cluster, OwnServer, SessionFolder
 
 FOLDER = pytest.StashKey[Path]()
@@ -86,3 +88,17 @@ def own_server() -> Iterator[Callable[..., OwnServer]]:
 def postgres_server(own_server: Callable[..., OwnServer]) -> OwnServer:
     """A private, durable server."""
     return own_server()
+
+
+@pytest.fixture
+async def daemon(database_url: str) -> AsyncIterator[Callable[..., Awaitable[Daemon]]]:
+    """Start real daemons: `await daemon(JOBS, settings={"daemon": {"slots": 2}}, environ={…}, url=…, ready=True)`."""
+    async with AsyncExitStack() as stack:
+
+        async def start(jobs: str = "", *, url: str = database_url, ready: bool = True, **options: Any) -> Daemon:
+            made = Daemon(url, jobs, **options)
+            stack.push_async_callback(made.close)
+            await made.start(ready=ready)
+            return made
+
+        yield start
