@@ -4,12 +4,13 @@ import re
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1000, "MB": 10**6, "GB": 10**9}
 LONGEST = timedelta(days=36500)
 _PART = re.compile(r"(\d+)(ms|[smhdw])")
+_SIZE = re.compile(r"(\d+)(B|[KMG]iB|[kMG]B)")
 
 
 def parse_duration(text: object) -> timedelta:
@@ -44,7 +45,7 @@ def parse_size(text: object) -> int:
     """Turn "64MiB", "10kB" or a plain number into bytes. Raises `ValueError`, worded for the file's author."""
     if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
         return text
-    match = re.fullmatch(r"(\d+)(B|[KMG]iB|[kMG]B)", text) if isinstance(text, str) else None
+    match = _SIZE.fullmatch(text) if isinstance(text, str) else None
     if not match:
         raise ValueError(f'expected a size, like "64MiB", got {_quoted(text)}')
     return int(match[1]) * SIZES[match[2]]
@@ -54,5 +55,22 @@ def _quoted(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), PlainSerializer(format_duration, return_type=str)]
-Size = Annotated[int, BeforeValidator(parse_size)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "title": "duration", "pattern": rf"^({_PART.pattern})+$|\$\{{"}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {
+            "title": "size",
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": rf"^{_SIZE.pattern}$|\$\{{"},
+            ],
+        }
+    ),
+]

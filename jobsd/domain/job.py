@@ -4,10 +4,11 @@ import hashlib
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
 
 from jobsd.domain.duration import Duration, Size
 from jobsd.domain.outcome import RetryPolicy
@@ -23,10 +24,17 @@ def parse_priority(value: object) -> int:
         return PRIORITIES[value]
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 9:
         return value
-    raise ValueError(f'expected one of {", ".join(PRIORITIES)}, or 0 (first) to 9 (last), got {value!r}')
+    raise ValueError(f"expected one of {', '.join(PRIORITIES)}, or 0 (first) to 9 (last), got {value!r}")
 
 
-Priority = Annotated[int, BeforeValidator(parse_priority)]
+Priority = Annotated[
+    int,
+    BeforeValidator(parse_priority),
+    WithJsonSchema(
+        {"title": "priority", "anyOf": [{"enum": [*PRIORITIES]}, {"type": "integer", "minimum": 0, "maximum": 9}]}
+    ),
+]
+KINDS = ("handler", "command", "sql", "http")  # what does the work: every job has exactly one
 
 
 class Strict(BaseModel):
@@ -48,7 +56,9 @@ class ScheduleSpec(Strict):
     every: Duration | None = Field(None, description="interval, anchored at the epoch: no drift, no shift at a restart")
     offset: Duration = Field(timedelta(0), description="shifts an interval's anchor")
     cron: str | None = Field(None, description="five fields or a nickname such as @daily; day-of-month OR day-of-week")
-    after: tuple[str, ...] | None = Field(None, description="starts when all these jobs completed for their latest slot")
+    after: tuple[str, ...] | None = Field(
+        None, description="starts when all these jobs completed for their latest slot"
+    )
     timezone: str = Field("UTC", description="an IANA name, e.g. Europe/Berlin")
     jitter: Duration = Field(timedelta(0), description="each slot's run is due up to this much later, evenly spread")
     starts: datetime | None = Field(None, description="no slot before")
@@ -86,7 +96,9 @@ class HttpSpec(Strict):
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = Field("GET", description="HTTP method")
     url: str = Field(description="http:// or https://; may hold ${VAR}")
     headers: Mapping[str, str] = Field({}, description="added to jobsd's own")
-    body: str | Mapping[str, Any] | None = Field(None, description="text, or a table sent as JSON; absent: the parameters")
+    body: str | Mapping[str, Any] | None = Field(
+        None, description="text, or a table sent as JSON; absent: the parameters"
+    )
 
 
 class AlertSpec(Strict):
@@ -109,16 +121,20 @@ class JobDefinition(Strict):
     needs: tuple[str, ...] = Field((), description="jobs whose run of the same or latest slot must complete first")
     needs_within: Duration = Field(timedelta(hours=1), description="how long a slot waits for them")
     lock_key: str | None = Field(None, description="runs with one key never overlap; may name {parameters} or {run_id}")
-    concurrency: int | None = Field(None, ge=1, le=1000, description="at most so many of the job at once, over all nodes")
+    concurrency: int | None = Field(
+        None, ge=1, le=1000, description="at most so many of the job at once, over all nodes"
+    )
     timeout: Duration = Field(timedelta(minutes=10), description="limit of one attempt")
-    grace: Duration = Field(timedelta(seconds=5), description="from asking it to end (TERM, cancel) to ending it (KILL)")
+    grace: Duration = Field(
+        timedelta(seconds=5), description="from asking it to end (TERM, cancel) to ending it (KILL)"
+    )
     retry: RetrySpec | None = Field(None, description="absent: no retry")
     priority: Priority = Field(5, description="critical, high, medium, low, or 0 (first) to 9 (last)")
     params: Mapping[str, Any] = Field({}, description="defaults of its parameters")
     isolation: Literal["loop", "process"] | None = Field(None, description="where a handler runs; plain ones: process")
     env: Mapping[str, str] = Field({}, description="added to a command's environment")
     cwd: str | None = Field(None, description="a command's working directory")
-    output: Size = Field(64 * 1024, description="how much of the output's end is kept, at most 1MiB")
+    output: Size = Field(64 * 1024, le=1 << 20, description="how much of the output's end is kept, at most 1MiB")
     restartable: bool = Field(False, description="a lost or interrupted run is queued again and uses no retry")
     enabled: bool = Field(True, description="false: no slots run, nothing is claimed")
     dry_run: bool = Field(False, description="its runs are recorded, no work is done")
@@ -127,12 +143,14 @@ class JobDefinition(Strict):
     alert: AlertSpec = Field(AlertSpec(), description="how people hear of its failures")
     runbook: Runbook = Field(Runbook(), description="for the person on call")
 
+    _written: Mapping[tuple[str | int, ...], Any] = PrivateAttr(default_factory=dict)
+
     @model_validator(mode="after")
     def _one_handler(self) -> "JobDefinition":
-        given = [kind for kind in ("handler", "command", "sql", "http") if getattr(self, kind) is not None]
+        given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             came = " and ".join(given) or "none"
-            raise ValueError(f"expected exactly one of handler, command, sql, http, got {came}")
+            raise ValueError(f"expected exactly one of {', '.join(KINDS)}, got {came}")
         return self
 
     @property
@@ -150,11 +168,25 @@ class JobDefinition(Strict):
             return None if self.concurrency else self.name
         return None if self.lock_key == "{run_id}" else self.lock_key
 
+    def keep_as_written(self, written: Mapping[tuple[str | int, ...], Any]) -> None:
+        """Remember how values that came from variables and secret files are written, for `public`."""
+        self._written = written
+
+    def public(self) -> dict[str, Any]:
+        """The definition as JSON for database, API and people: "${TOKEN}" stays "${TOKEN}", a secret names its file."""
+        shown: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
+        for path, text in self._written.items():
+            at: Any = shown
+            for step in path[:-1]:
+                at = at[step]
+            at[path[-1]] = text
+        return shown
+
     @property
     def retry_policy(self) -> RetryPolicy:
         return self.retry.policy() if self.retry else RetryPolicy()
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """16 hex digits that change whenever anything of the definition does."""
         return digest(self.model_dump(mode="json", by_alias=True))

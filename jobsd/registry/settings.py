@@ -11,6 +11,8 @@ from jobsd.domain.job import Strict
 
 
 class DaemonSettings(Strict):
+    """This node."""
+
     name: str | None = Field(None, description="this node's name; default: the host's name")
     pools: tuple[str, ...] = Field(("default",), description="the pools whose jobs this node takes")
     slots: int = Field(20, ge=1, le=10_000, description="how many runs this node executes at once")
@@ -21,6 +23,8 @@ class DaemonSettings(Strict):
 
 
 class DatabaseSettings(Strict):
+    """PostgreSQL: where it is, and how long to wait for it."""
+
     url: SecretStr | None = Field(None, description="PostgreSQL; DATABASE_URL comes first")
     direct_url: SecretStr | None = Field(None, description="past a pooler, for the lock and listen sessions")
     schema_name: str = Field("jobsd", alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="the schema")
@@ -30,6 +34,8 @@ class DatabaseSettings(Strict):
 
 
 class HttpSettings(Strict):
+    """The listeners: TCP and the Unix socket."""
+
     host: str = Field("127.0.0.1", description="address to listen on; only loopback without tokens")
     port: int = Field(8620, ge=0, le=65535, description="0: any free port")
     socket: str | None = Field(None, description="Unix socket; default /run/jobsd/jobsd.sock, .jobsd/jobsd.sock in dev")
@@ -37,15 +43,21 @@ class HttpSettings(Strict):
 
 
 class LogSettings(Strict):
+    """The log."""
+
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
     format: Literal["auto", "json", "pretty"] = Field("auto", description="auto: pretty on a terminal, JSON elsewhere")
 
 
 class ChannelSettings(Strict):
+    """One way to tell people."""
+
     url: SecretStr = Field(description="an Apprise URL, e.g. mailto://… or slack://…; may hold ${VAR}")
 
 
 class AlertSettings(Strict):
+    """How people are told of failures."""
+
     every: Duration = Field(timedelta(minutes=15), description="at most one message for one fingerprint in this time")
     channels: Mapping[str, ChannelSettings] = Field({}, description="who is told; the log always is")
 
@@ -56,7 +68,7 @@ class LeaseSettings(Strict):
     beat: Duration = Field(timedelta(seconds=2), description="between two heartbeats")
     deadline: Duration = Field(timedelta(seconds=3), description="limit of one statement of the lock session")
     adopt: Duration = Field(timedelta(seconds=10), description="work goes on so long without the lock session")
-    lease: Duration = Field(timedelta(seconds=12), description="guardians end their commands so long after the last beat")
+    lease: Duration = Field(timedelta(seconds=12), description="commands are ended so long after the last beat")
     kill: Duration = Field(timedelta(seconds=3), description="from the lease's end to the last process gone")
     rescue: Duration = Field(timedelta(seconds=20), description="a node whose beat stands still so long is dead")
 

@@ -1,0 +1,175 @@
+"""From files to a registry: every step that can find mistakes is taken, and all of them are told at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from jobsd.domain.errors import Exit, JobsdError, Place, Problem
+from jobsd.domain.job import KINDS, JobDefinition, digest
+from jobsd.domain.schedule import Schedule
+from jobsd.registry import check, elsewhere, files, sources, structure, wording
+from jobsd.registry.files import Part
+from jobsd.registry.positions import Path
+from jobsd.registry.settings import Settings
+from jobsd.registry.sources import Sources
+from jobsd.registry.variables import Filling
+
+SQL_FILE = "file:"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What the configuration says, checked. Jobs are in the order of the files."""
+
+    jobs: Mapping[str, JobDefinition]
+    settings: Settings
+    files: tuple[FilePath, ...]
+    environment: str | None
+    hash: str
+    schedules: Mapping[str, Schedule]
+    sources: Sources = field(repr=False, compare=False)
+    written: Mapping[Path, Any] = field(repr=False, compare=False)  # as the files say it, where a value was filled in
+
+    def place(self, path: Path, part: Part = "value", within: tuple[int, int] | None = None) -> Place | None:
+        """Where `path`, such as ("jobs", "backup", "params"), is written."""
+        return self.sources.place(path, part, within)
+
+
+def load(path: FilePath | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Registry:
+    """Read and check the configuration at `path`, or the one that is found. `flags`: {"http.port": 9000}.
+
+    Raises `JobsdError` with every mistake of every file.
+    """
+    found = files.find(path, environ)
+    if found is None:
+        raise files.none_found()
+    return _Loading(found, environ, flags or {}).registry()
+
+
+class _Loading:
+    """One load. Mistakes gather in `problems`; what hangs on a wrong value is left out of the later steps."""
+
+    def __init__(self, path: FilePath, environ: Mapping[str, str], flags: Mapping[str, Any]) -> None:
+        self.environ = environ
+        self.problems: list[Problem] = []
+        read = self.read(path)
+        self.collect(structure.mistakes(read))
+        environment = sources.chosen(read, environ)
+        overrides = list(sources.from_outside(environ, flags))
+        self.collect(one for one in (environment, *overrides) if isinstance(one, Problem))
+        self.sources = Sources(
+            read,
+            environment if isinstance(environment, str) else None,
+            dict(one for one in overrides if not isinstance(one, Problem)),
+        )
+
+    def collect(self, problems: Iterable[Problem]) -> None:
+        self.problems.extend(problems)
+
+    def read(self, path: FilePath) -> list[files.File]:
+        read = [files.read(path)]
+        for found in files.included(read[0]):
+            if isinstance(found, Problem):
+                self.problems.append(found)
+                continue
+            try:
+                read.append(files.read(found))
+            except JobsdError as error:
+                self.collect(error.problems)
+        return read
+
+    def registry(self) -> Registry:
+        tree = self.sources.merged(self.sources.environment)
+        filling = Filling(self.sources, self.environ, self.problems)
+        for path, override in self.sources.overrides.items():
+            tree = sources.laid_over(tree, path, override.value)
+        tree = filling.fill(tree)
+        declared = tree.pop("jobs")
+        settings = self.settings(tree)
+        jobs = {name: job for name, table in declared.items() if (job := self.job(name, table, filling.written))}
+        schedules = check.schedules(jobs, self.sources, self.problems)
+        self.collect(check.across_jobs(jobs, declared, self.sources))
+        self.collect(elsewhere.mistakes(self.sources.files, self.sources.environment))
+        if self.problems or settings is None:
+            raise JobsdError(tuple(_in_order(self.problems, self.sources.files)), Exit.CONFIGURATION)
+        parts = {"settings": settings.model_dump(mode="json"), "jobs": {name: job.hash for name, job in jobs.items()}}
+        paths = tuple(file.path for file in self.sources.files)
+        written = filling.written
+        return Registry(
+            jobs, settings, paths, self.sources.environment, digest(parts), schedules, self.sources, written
+        )
+
+    def settings(self, tree: Mapping[str, Any]) -> Settings | None:
+        try:
+            settings = Settings.model_validate(tree)
+        except ValidationError as error:
+            self.collect(wording.problems_of(error, tree, (), self.sources))
+            return None
+        self.collect(check.of_settings(settings, self.sources))
+        return settings
+
+    def job(self, name: str, table: Any, written: Mapping[Path, Any]) -> JobDefinition | None:
+        """The definition. One with mistakes comes back without what is wrong, for the later checks to see the rest."""
+        path = ("jobs", name)
+        if not isinstance(table, Mapping):
+            return None  # told by `structure`
+        if "name" in table:
+            self.problems.append(wording.unknown_key((*path, "name"), self.sources))
+        table = {**self.with_sql(name, table, written), "name": name}
+        try:
+            job = JobDefinition.model_validate(table)
+        except ValidationError as error:
+            self.collect(wording.problems_of(error, table, path, self.sources))
+            return mended(table, error)
+        if written:
+            job.keep_as_written({key[2:]: text for key, text in written.items() if key[:2] == path})
+        return job
+
+    def with_sql(self, name: str, table: Mapping[str, Any], written: Mapping[Path, Any]) -> Mapping[str, Any]:
+        """`table` with the text of its SQL file, which counts from the file that names it."""
+        sql = table.get("sql")
+        if not isinstance(sql, str) or not sql.startswith(SQL_FILE):
+            return table
+        path = ("jobs", name, "sql")
+        home = self.sources.find(path)
+        file = (home[0].path.parent if home else FilePath()) / sql.removeprefix(SQL_FILE)
+        try:
+            return {**table, "sql": file.read_text()}
+        except (OSError, UnicodeDecodeError) as error:
+            reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8 text"
+            message = f"jobs.{name}.sql: cannot read {files.shown(file)}: {reason}"
+            self.problems.append(Problem("E0202", message, self.sources.place(path)))
+            return {**table, "sql": ""}
+
+
+def mended(table: Mapping[str, Any], error: ValidationError) -> JobDefinition | None:
+    """The definition without the values that `error` is about, if that makes it one."""
+    rest = deepcopy(dict(table))
+    for path in wording.paths_of(error, table):
+        at: Any = rest
+        for step in path[:-1]:
+            at = at[step] if sources.has(at, (step,)) else {}
+        if path and isinstance(at, dict):
+            at.pop(path[-1], None)
+    kinds = [kind for kind in KINDS if kind in rest]
+    for kind in kinds[1:]:
+        del rest[kind]
+    try:
+        return JobDefinition.model_validate(rest if kinds else {**rest, "command": ["true"]})
+    except ValidationError:
+        return None
+
+
+def _in_order(problems: Iterable[Problem], read: Sequence[files.File]) -> list[Problem]:
+    """Each problem once: those without a place, then by file, line and column."""
+    rank = {file.name: number for number, file in enumerate(read)}
+
+    def key(problem: Problem) -> tuple[int, int, int]:
+        place = problem.place
+        return (rank.get(place.file, len(rank)), place.line, place.column) if place else (-1, 0, 0)
+
+    return sorted(dict.fromkeys(problems), key=key)
