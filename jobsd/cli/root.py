@@ -32,6 +32,7 @@ COMMANDS = {
     "check": Entry("jobsd.cli.check:check", "prove configuration, handlers, database and schema", "Start"),
     "status": Entry("jobsd.cli.status:status", "nodes, jobs and runs at a glance", "Look"),
     "job": Entry("jobsd.cli.job:job", "jobs: list, show, next slots, why it does not run", "Look"),
+    "next": Entry("jobsd.cli.next:next_", "when a job runs next, or what a cron expression means", "Look"),
     "run": Entry("jobsd.cli.run:run", "runs: list, show, their messages", "Look"),
     "trigger": Entry("jobsd.cli.trigger:trigger", "run a job now", "Act"),
     "reload": Entry("jobsd.cli.reload:reload", "have the daemon read its configuration again", "Act"),

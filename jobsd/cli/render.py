@@ -1,0 +1,151 @@
+"""Puts what the API answers on standard output: a table for a terminal, tab-separated text for a pipe, or JSON.
+
+What a cell says is `words`' part. Rich is imported for a table alone, so that scripts and `--help` do not pay for it.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from jobsd.cli import words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+Row = Mapping[str, Any]
+Kind = Literal["text", "state", "ago", "span", "json"]
+FORMATS = ("table", "json", "jsonl", "tsv")
+ENDLESS = 100_000  # columns of a table that nobody looks at: nothing is cut
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: `key` names it in the API's answer and in tab-separated output, `title` in a table."""
+
+    key: str
+    title: str = ""
+    kind: Kind = "text"
+    show: Callable[[Row], str] | None = None  # what a table says instead of the value itself
+    wide: bool = False  # the one that gives way when the terminal is narrow
+
+    @property
+    def heading(self) -> str:
+        return self.title or self.key.replace("_", " ").upper()
+
+
+def output_of(ctx: click.Context) -> str:
+    """The form that was asked for; else a table on a terminal and tab-separated text in a pipe."""
+    asked = (ctx.find_root().obj or {}).get("output")
+    return str(asked) if asked else "table" if sys.stdout.isatty() else "tsv"
+
+
+def rows(items: Iterable[Row], columns: Sequence[Column], output: str, empty: str = "") -> None:
+    """A list. `empty` is told on standard error when a person asked and there is none."""
+    found = list(items)
+    if output == "json":
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+    elif output == "jsonl":
+        for item in found:
+            click.echo(words.compact(item))
+    elif output == "tsv":
+        click.echo("\t".join(column.key for column in columns))
+        for item in found:
+            click.echo("\t".join(words.plain(item.get(column.key)) for column in columns))
+    elif found:
+        _table(found, columns)
+    elif empty:
+        click.echo(empty, err=True)
+
+
+def record(item: Row, columns: Sequence[Column], output: str) -> None:
+    """One thing: a line for each of its facts on a terminal, else the same as a list of one."""
+    if output in ("json", "jsonl"):
+        click.echo(json.dumps(item, ensure_ascii=False, indent=2) if output == "json" else words.compact(item))
+    elif output == "tsv":
+        rows([item], columns, output)
+    else:
+        _facts([(column, item) for column in columns if item.get(column.key) not in (None, "", [], {}, ())])
+
+
+def console(file: Any = None) -> "Console":
+    """A terminal as it is; a pipe without colours and without an edge. NO_COLOR and TERM=dumb are rich's to heed."""
+    from rich.console import Console
+
+    file = file or sys.stdout
+    return Console(
+        file=file,
+        width=None if file.isatty() else ENDLESS,
+        no_color=True if no_colour(file) else None,
+        force_terminal=None if file.isatty() else False,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        soft_wrap=False,
+    )
+
+
+def no_colour(file: Any) -> bool:
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb" or not file.isatty()
+
+
+def cell(column: Column, item: Row, now: datetime) -> "Text":
+    """What a person reads in a table."""
+    from rich.text import Text
+
+    value = item.get(column.key)
+    if column.show:
+        return Text(words.printable(column.show(item)))
+    if value is None or value == "":
+        return Text("")
+    if column.kind == "state":
+        style = words.SHAPES[value][2] if value in words.SHAPES else ""
+        return Text(words.printable(words.state(str(value))), style)
+    if column.kind == "ago" and (at := words.instant(value)):
+        return Text(words.relative(at, now))
+    if column.kind == "span":
+        return Text(words.span(float(value)))
+    return Text(words.printable(words.told(value)))
+
+
+def _table(found: Sequence[Row], columns: Sequence[Column]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    for column in columns:
+        table.add_column(column.heading, no_wrap=True, overflow="ellipsis", ratio=None, min_width=_least(column, found))
+    now = datetime.now(UTC)
+    for item in found:
+        table.add_row(*(cell(column, item, now) for column in columns))
+    console().print(table)
+
+
+def _least(column: Column, found: Sequence[Row]) -> int | None:
+    """A narrow terminal cuts the wide columns; the others keep room for what they hold, up to 24 signs."""
+    if column.wide:
+        return None
+    now = datetime.now(UTC)
+    longest = max((cell(column, item, now).cell_len for item in found), default=0)
+    return min(24, max(longest, len(column.heading)))
+
+
+def _facts(facts: Sequence[tuple[Column, Row]]) -> None:
+    from rich.text import Text
+
+    now, out = datetime.now(UTC), console()
+    width = max((len(column.heading) for column, _ in facts), default=0)
+    for column, item in facts:
+        label = Text(column.heading.lower().ljust(width) + "  ", "bold")
+        out.print(label + _indented(cell(column, item, now), width + 2), no_wrap=True, overflow="ignore", crop=False)
+
+
+def _indented(text: "Text", by: int) -> "Text":
+    from rich.text import Text
+
+    return Text("\n" + " " * by, style=text.style).join(text.split("\n"))
