@@ -93,6 +93,8 @@ class Keeper:
             await self._there(self._close())
             self._loop.call_soon_threadsafe(self._loop.stop)
             await asyncio.to_thread(self._thread.join, 5)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def now(self) -> datetime:
         """The database's clock as of the last beat, carried on by the monotonic one."""
@@ -239,6 +241,8 @@ class Keeper:
         self.up = False
         if self._beating is not None:
             self._beating.cancel()
+            await asyncio.wait({self._beating})
         if self._lock is not None:
             self._lock.session.con.terminate()
             self._lock = None
+            await asyncio.sleep(0)  # the transport closes in the loop's next round
