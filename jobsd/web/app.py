@@ -1,0 +1,122 @@
+"""The web application: every route in one table, every request through the same three layers."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import NamedTuple
+
+from aiohttp import web
+
+from jobsd.domain.errors import JobsdError, Problem
+from jobsd.domain.events import Noted
+from jobsd.store.db import Unavailable
+from jobsd.web import auth, patience, probes
+from jobsd.web.api import daemon, jobs, runs
+from jobsd.web.deps import DEPS, Deps
+from jobsd.web.errors import Refused, answer_to
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Route(NamedTuple):
+    """One address: what it is for is its handler's docstring."""
+
+    method: str
+    path: str
+    handle: Handle
+
+
+ROUTES = (
+    Route("GET", "/livez", probes.live),
+    Route("GET", "/readyz", probes.ready),
+    Route("GET", "/healthz", probes.healthy),
+    Route("GET", "/metrics", probes.metrics),
+    Route("GET", "/api/v1/status", daemon.status),
+    Route("GET", "/api/v1/health", probes.healthy),
+    Route("POST", "/api/v1/reload", daemon.reload),
+    Route("GET", "/api/v1/jobs", jobs.page),
+    Route("GET", "/api/v1/jobs/{job}", jobs.show),
+    Route("GET", "/api/v1/jobs/{job}/next", jobs.next_slots),
+    Route("GET", "/api/v1/jobs/{job}/why", jobs.why_not),
+    Route("GET", "/api/v1/jobs/{job}/slots", jobs.slots),
+    Route("POST", "/api/v1/jobs/{job}/runs", jobs.trigger),
+    Route("POST", "/api/v1/jobs/{job}/enable", jobs.enable),
+    Route("POST", "/api/v1/jobs/{job}/disable", jobs.disable),
+    Route("GET", "/api/v1/runs", runs.page),
+    Route("GET", "/api/v1/runs/{run}", runs.show),
+    Route("GET", "/api/v1/runs/{run}/attempts", runs.attempts),
+    Route("GET", "/api/v1/runs/{run}/audit", runs.audit),
+    Route("GET", "/api/v1/runs/{run}/messages", runs.messages),
+    Route("GET", "/api/v1/runs/{run}/progress", runs.progress),
+)
+
+HEADERS = {
+    "Server": "jobsd",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def build(deps: Deps) -> web.Application:
+    """The application, to be served by `listen.listening`."""
+    app = web.Application(middlewares=[patience.bounded, told, auth.guarded], client_max_size=deps.patience.body_bytes)
+    app[DEPS] = deps
+    app[patience.PATIENCE] = deps.patience
+    app[auth.HOST] = deps.host
+    app.on_response_prepare.append(_headed)
+    for route in ROUTES:
+        app.router.add_route(route.method, route.path, route.handle)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, route.handle)
+    return app
+
+
+async def _headed(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
+
+
+@web.middleware
+async def told(request: web.Request, handler: patience.Handler) -> web.StreamResponse:
+    """Turn whatever is raised into a problem document; what nobody foresaw goes to the log, not to the client."""
+    deps = request.app[DEPS]
+    try:
+        return await handler(request)
+    except JobsdError as error:
+        return answer_to(error, request.path, deps.redactor)
+    except Unavailable as error:
+        deps.observe(Noted("database_unavailable", "warning", {"path": request.path, "error": str(error)}))
+        problem = Problem("E0511", f"the database cannot be asked just now: {error}", hints=("try again",))
+        return answer_to(Refused(503, problem), request.path, deps.redactor)
+    except web.HTTPException as error:
+        return answer_to(_of_aiohttp(request, error), request.path, deps.redactor)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        deps.observe(Noted("request_failed", "error", _facts(request, error)))
+        problem = Problem("E0512", "the daemon made a mistake; its log has it under request_failed")
+        return answer_to(Refused(500, problem), request.path, deps.redactor)
+
+
+def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Refused:
+    """Refusals of the router and the parser, in our words."""
+    if isinstance(error, web.HTTPNotFound):
+        return Refused(404, Problem("E0509", f"there is nothing at {request.path[:200]}", hints=("GET /api/v1/jobs",)))
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        problem = Problem("E0507", f"{request.path} takes {allowed}, not {request.method}")
+        return Refused(405, problem, headers={"Allow": allowed})
+    return Refused(error.status, Problem("E0507", HTTPStatus(error.status).phrase.lower()))
+
+
+def _facts(request: web.Request, error: Exception) -> dict[str, object]:
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    at = f"{where.tb_frame.f_code.co_filename}:{where.tb_lineno}" if where is not None else ""
+    return {
+        "method": request.method,
+        "path": request.path,
+        "error": f"{type(error).__name__}: {error}",
+        "at": at,
+    }

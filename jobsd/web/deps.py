@@ -1,0 +1,65 @@
+"""What the handlers stand on: given once by the daemon, found in every request. And what they answer with."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import orjson
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from jobsd.domain.events import Observe
+from jobsd.observe.redact import Redactor
+from jobsd.registry.load import Registry
+from jobsd.store.db import Db
+from jobsd.web.patience import USUAL, Patience
+from jobsd.web.vitals import Vitals
+
+DEPTH = 200  # of a job's result; what lies deeper is masked
+
+
+class Changed(BaseModel):
+    """What a reload changed of one job."""
+
+    job: str
+    keys: list[str] = Field(description='"timeout: 10m -> 20m"')
+
+
+class Reloaded(BaseModel):
+    """The difference between the registry that was and the one that is."""
+
+    plan: str = Field(description='"+1 added ~2 changed -0 removed"')
+    added: list[str] = []
+    changed: list[Changed] = []
+    removed: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """Parts of the daemon, most of them as questions to be asked anew each time."""
+
+    db: Db
+    registry: Callable[[], Registry]
+    vitals: Callable[[], Vitals]
+    metrics: Callable[[], tuple[bytes, str]]  # the text and its content type
+    reload: Callable[[str, str | None], Awaitable[Reloaded]]  # actor, reason; raises JobsdError when it is refused
+    wake: Callable[[], object]  # something was put into the queue, or a job switched on
+    observe: Observe
+    node: str
+    started_at: datetime
+    host: str = "127.0.0.1"  # a name that requests may use besides those of loopback
+    patience: Patience = USUAL
+    redactor: Redactor = field(default_factory=Redactor)
+
+
+DEPS = web.AppKey("deps", Deps)
+
+
+def answer(
+    request: web.Request, view: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """`view` as JSON, without secrets."""
+    plain = request.app[DEPS].redactor.fields(view.model_dump(mode="json"), DEPTH)
+    return web.Response(
+        status=status, body=orjson.dumps(plain), content_type="application/json", headers=dict(headers or {})
+    )

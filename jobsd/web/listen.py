@@ -1,0 +1,55 @@
+"""Opens the two listeners and closes them in order: no new connection, requests under way finish, the rest is cut."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from jobsd.web.patience import PATIENCE, at_most
+from jobsd.web.port import tcp_socket
+from jobsd.web.unix import unix_socket
+
+CLOSE_S = 3.0  # for requests under way
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where it listens: "http://127.0.0.1:8620", and the path of the Unix socket."""
+
+    url: str
+    socket: Path | None
+
+
+@asynccontextmanager
+async def listening(app: web.Application, host: str, port: int, socket: Path | None) -> AsyncIterator[Addresses]:
+    """Serve `app` for the block. Port 0 is any free one. Raises E0401, E0404, E0405, E0407."""
+    patience = app[PATIENCE]
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        keepalive_timeout=patience.head_s,  # also the limit of a first head, and of silence
+        lingering_time=patience.body_s,
+        shutdown_timeout=CLOSE_S,
+    )
+    await runner.setup()
+    loop, server = asyncio.get_running_loop(), runner.server
+    if server is None:
+        raise AssertionError("a runner that is set up has a server")
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        tcp = tcp_socket(host, port)
+        name, bound = tcp.getsockname()[:2]
+        _close_first(stack, await loop.create_server(at_most(patience.connections, server), sock=tcp))
+        if socket is not None:
+            unix = stack.enter_context(unix_socket(socket))
+            most = patience.connections + patience.reserved
+            _close_first(stack, await loop.create_unix_server(at_most(most, server), sock=unix))
+        yield Addresses(f"http://{f'[{name}]' if ':' in name else name}:{bound}", socket)
+
+
+def _close_first(stack: AsyncExitStack, server: asyncio.AbstractServer) -> None:
+    stack.callback(server.close)

@@ -1,0 +1,55 @@
+"""How long and how many clients may keep us waiting. aiohttp itself waits for ever on a body or a reader that drips."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Limits of one listener, in seconds, connections and bytes."""
+
+    head_s: float = 10.0  # for a whole head, from the connection's start or the answer before
+    body_s: float = 10.0
+    answer_s: float = 30.0  # for the client to take an answer
+    connections: int = 200  # over TCP; the Unix socket has `reserved` more, so that a flood locks no operator out
+    reserved: int = 50
+    body_bytes: int = 1024 * 1024
+
+
+USUAL = Patience()
+PATIENCE = web.AppKey("patience", Patience)
+
+
+@web.middleware
+async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Send the answer within `answer_s`; a client that does not take it loses its connection."""
+    response = await handler(request)
+    try:
+        async with asyncio.timeout(request.app[PATIENCE].answer_s):
+            await response.prepare(request)
+            await response.write_eof()
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+class Turned(asyncio.Protocol):
+    """One connection too many: told so, and closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.write(
+                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+        transport.close()
+
+
+def at_most(connections: int, server: web.Server) -> Callable[[], asyncio.Protocol]:
+    """A protocol factory that turns clients away while there are so many connections."""
+    return lambda: Turned() if len(server.connections) >= connections else server()

@@ -1,0 +1,68 @@
+"""The facts that health is judged by: what the daemon knows of itself, and what the database answers."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from jobsd.domain.errors import JobsdError
+from jobsd.store import queue
+from jobsd.store.db import Db, Unavailable
+
+DATABASE_S = 2.0  # no answer within so long is none
+
+
+@dataclass(frozen=True, slots=True)
+class LoopAge:
+    """Seconds since a loop last advanced, and how many are allowed."""
+
+    age_s: float
+    allowed_s: float
+
+    @property
+    def advances(self) -> bool:
+        return self.age_s <= self.allowed_s
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """The last time the configuration was read again. `text` is the plan's line, or what was wrong."""
+
+    at: datetime
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What the daemon knows of itself without asking anybody."""
+
+    loops: Mapping[str, LoopAge]
+    lock_session_up: bool
+    draining: bool
+    state_dir: Path
+    reload: Reload | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the database said: how deep the queue is, and after how long. `error` when it said nothing."""
+
+    depth: queue.Depth | None
+    took_s: float
+    error: str = ""
+
+
+async def asked(db: Db, limit_s: float = DATABASE_S) -> Answer:
+    """Ask the database, for a short time; also the wait for a free connection counts."""
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(limit_s):
+            depth = await queue.depth(db)
+    except TimeoutError:
+        return Answer(None, time.monotonic() - began, f"no answer within {limit_s:g} s")
+    except (Unavailable, JobsdError) as error:
+        return Answer(None, time.monotonic() - began, str(error))
+    return Answer(depth, time.monotonic() - began)

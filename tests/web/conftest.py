@@ -1,0 +1,24 @@
+"""A served application for each test that asks for one."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from jobsd.registry.load import Registry
+from jobsd.store.db import Db
+from tests.support.engine import registered
+from tests.support.web import Site, registry_of, site
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return registry_of(tmp_path)
+
+
+@pytest.fixture
+async def served(db: Db, registry: Registry) -> AsyncIterator[Site]:
+    """The application, its jobs registered in the database."""
+    await registered(db, *registry.jobs.values())
+    async with site(db, registry) as here:
+        yield here
