@@ -66,6 +66,7 @@ CODES: Mapping[str, str] = {
     "E0509": "there is nothing at this address",
     "E0510": "this listener does not allow the request",
     "E0511": "the database cannot be asked just now",
+    "E0512": "the daemon made a mistake; its log has it",
     "E0513": "a written page is not what the registry says",
     # E06xx: embedded database and development mode
     "E0601": "the embedded PostgreSQL is not installed",
