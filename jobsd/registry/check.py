@@ -1,12 +1,12 @@
 """Mistakes that show only when one looks at more than one key: schedules, names of other jobs, lock keys, times."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from jobsd.domain.duration import format_duration
 from jobsd.domain.errors import Problem, did_you_mean
 from jobsd.domain.job import FREE_SIGNALS, JobDefinition
+from jobsd.domain.lock_key import fields
 from jobsd.domain.mistakes import mistakes
 from jobsd.domain.schedule import Schedule, ScheduleError, schedule_of
 from jobsd.registry.files import Part
@@ -14,7 +14,6 @@ from jobsd.registry.positions import Path
 from jobsd.registry.settings import Settings
 from jobsd.registry.sources import Sources
 
-FIELD = re.compile(r"\{([^{}]*)\}")
 HEADWAY = timedelta(seconds=2)  # between the last process of a dead node and the first of its rescuer
 Jobs = Mapping[str, JobDefinition]
 
@@ -113,16 +112,16 @@ def _lock_keys(jobs: Jobs, sources: Sources) -> Iterator[Problem]:
             message = f'job "{name}" takes the lock key of job "{other.name}", which does not declare it'
             yield Problem("E0219", message, place, hints=(way_out,))
         if job.kind != "handler":  # what parameters a handler has is known once it is imported
-            yield from template_problems(job, job.params, sources)
+            yield from _template(job, sources)
 
 
-def template_problems(job: JobDefinition, parameters: Iterable[str], sources: Sources) -> Iterator[Problem]:
-    known = {*parameters, "run_id"}
-    for field in FIELD.finditer(job.lock_key or ""):
-        if field[1] not in known:
-            place = sources.place(("jobs", job.name, "lock_key"), "value", (field.start(), len(field[0])))
+def _template(job: JobDefinition, sources: Sources) -> Iterator[Problem]:
+    known = {*job.params, "run_id"}
+    for field, start, width in fields(job.lock_key or ""):
+        if field not in known:
+            place = sources.place(("jobs", job.name, "lock_key"), "value", (start, width))
             has = f"it has: {', '.join(sorted(known))}"
-            yield Problem("E0220", f'lock_key: job "{job.name}" has no parameter "{field[1]}"', place, has)
+            yield Problem("E0220", f'lock_key: job "{job.name}" has no parameter "{field}"', place, has)
 
 
 def _signals(jobs: Jobs, sources: Sources) -> Iterator[Problem]:

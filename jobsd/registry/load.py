@@ -1,6 +1,6 @@
 """From files to a registry: every step that can find mistakes is taken, and all of them are told at once."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -33,21 +33,44 @@ class Registry:
     schedules: Mapping[str, Schedule]
     sources: Sources = field(repr=False, compare=False)
     written: Mapping[Path, Any] = field(repr=False, compare=False)  # as the files say it, where a value was filled in
+    secrets: frozenset[str] = field(
+        repr=False, compare=False
+    )  # values from variables and files that no output may show
 
     def place(self, path: Path, part: Part = "value", within: tuple[int, int] | None = None) -> Place | None:
         """Where `path`, such as ("jobs", "backup", "params"), is written."""
         return self.sources.place(path, part, within)
 
+    def public_settings(self) -> dict[str, Any]:
+        """The settings as JSON; a secret is "**********"."""
+        return self.settings.model_dump(mode="json", by_alias=True)
 
-def load(path: FilePath | None, environ: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Registry:
+
+@dataclass(frozen=True)
+class Draft:
+    """The jobs as far as they are right, for checks that others make during the load."""
+
+    jobs: Mapping[str, JobDefinition]
+    sources: Sources
+
+    def place(self, path: Path, part: Part = "value", within: tuple[int, int] | None = None) -> Place | None:
+        return self.sources.place(path, part, within)
+
+
+def load(
+    path: FilePath | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, Any] | None = None,
+    also: Callable[[Draft], Iterable[Problem]] | None = None,
+) -> Registry:
     """Read and check the configuration at `path`, or the one that is found. `flags`: {"http.port": 9000}.
 
-    Raises `JobsdError` with every mistake of every file.
+    `also` is a further check, as a rule `handlers.check_handlers`. Raises `JobsdError` with all mistakes of all files.
     """
     found = files.find(path, environ)
     if found is None:
         raise files.none_found()
-    return _Loading(found, environ, flags or {}).registry()
+    return _Loading(found, environ, flags or {}).registry(also)
 
 
 class _Loading:
@@ -82,7 +105,7 @@ class _Loading:
                 self.collect(error.problems)
         return read
 
-    def registry(self) -> Registry:
+    def registry(self, also: Callable[[Draft], Iterable[Problem]] | None) -> Registry:
         tree = self.sources.merged(self.sources.environment)
         filling = Filling(self.sources, self.environ, self.problems)
         for path, override in self.sources.overrides.items():
@@ -94,13 +117,21 @@ class _Loading:
         schedules = check.schedules(jobs, self.sources, self.problems)
         self.collect(check.across_jobs(jobs, declared, self.sources))
         self.collect(elsewhere.mistakes(self.sources.files, self.sources.environment))
+        if also:
+            self.collect(also(Draft(jobs, self.sources)))
         if self.problems or settings is None:
             raise JobsdError(tuple(_in_order(self.problems, self.sources.files)), Exit.CONFIGURATION)
         parts = {"settings": settings.model_dump(mode="json"), "jobs": {name: job.hash for name, job in jobs.items()}}
-        paths = tuple(file.path for file in self.sources.files)
-        written = filling.written
         return Registry(
-            jobs, settings, paths, self.sources.environment, digest(parts), schedules, self.sources, written
+            jobs=jobs,
+            settings=settings,
+            files=tuple(file.path for file in self.sources.files),
+            environment=self.sources.environment,
+            hash=digest(parts),
+            schedules=schedules,
+            sources=self.sources,
+            written=filling.written,
+            secrets=frozenset(filling.secrets),
         )
 
     def settings(self, tree: Mapping[str, Any]) -> Settings | None:

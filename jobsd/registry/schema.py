@@ -3,6 +3,7 @@
 `jobsd config schema`, `jobsd explain`, the reference in docs/ and "allowed keys" in errors all read from here.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from datetime import timedelta
@@ -158,18 +159,32 @@ def allowed(path: Path) -> list[str]:
     return list(node.get("properties", ())) if node else []
 
 
-def keys(path: Path = ()) -> Iterator[Key]:
+def every_key(path: Path = ()) -> Iterator[Key]:
     """Every key below `path`, tables before what is in them, environments left out. NAME stands for any name."""
     node = at(path) or {}
     for name, inner in node.get("properties", {}).items():
         if (*path, name) != ("environments",):
             yield key_of((*path, name), inner, name in node.get("required", ()))
-            yield from keys((*path, name))
+            yield from every_key((*path, name))
     others = node.get("additionalProperties")
     if isinstance(others, Mapping) and _resolved(others).get("properties"):
-        yield from keys((*path, "NAME"))
+        yield from every_key((*path, "NAME"))
     if path and (items := _items(node)) and _resolved(items).get("properties"):
-        yield from keys((*path, 0))
+        yield from every_key((*path, 0))
+
+
+def generic(key: str) -> str:
+    """`key` as `every_key` has it: without its environment, NAME for a name, [] for a number."""
+    key = re.sub(r"^environments\.[^.]*\.", "", re.sub(r"\[\d*\]", "[]", key))
+    return re.sub(r"^(jobs|alerts\.channels)\.[^.]+", r"\1.NAME", key)
+
+
+def is_directly_in(key: str, table: str) -> bool:
+    """Whether `key` is one of the table's own keys. A table of names has those of what it names."""
+    if not table:
+        return "." not in key
+    rest = key.removeprefix(table).removeprefix("[]").removeprefix(".NAME")
+    return key.startswith(table) and rest.startswith(".") and "." not in rest[1:]
 
 
 def key_of(path: Path, node: Node, required: bool = False) -> Key:

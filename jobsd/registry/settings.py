@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
+from jobsd.domain.alert import LOG
 from jobsd.domain.duration import Duration, Size
 from jobsd.domain.job import Strict
 
@@ -60,6 +61,13 @@ class AlertSettings(Strict):
 
     every: Duration = Field(timedelta(minutes=15), description="at most one message for one fingerprint in this time")
     channels: Mapping[str, ChannelSettings] = Field({}, description="who is told; the log always is")
+
+    @field_validator("channels")
+    @classmethod
+    def _the_log_is_no_channel(cls, channels: Mapping[str, ChannelSettings]) -> Mapping[str, ChannelSettings]:
+        if LOG in channels:
+            raise ValueError(f'expected another name than "{LOG}": the log is told always')
+        return channels
 
 
 class LeaseSettings(Strict):

@@ -74,6 +74,15 @@ class Sources:
         file = self.homes.get(str(path[1]), self.root) if path[:1] == ("jobs",) and path[1:] else self.root
         return (file, path) if has(file.data, path) else None
 
+    def raw(self, path: Path) -> Any:
+        """What the files say at `path`, nothing filled in; None where they say nothing."""
+        if path in self.overrides or not (found := self.find(path)):
+            return None
+        value: Any = found[0].data
+        for step in found[1]:
+            value = value[step]
+        return value
+
     def place(self, path: Path, part: Part = "value", within: tuple[int, int] | None = None) -> Place | None:
         """Where `path` is written, or the nearest table around it. None for what comes from outside the files."""
         if path in self.overrides:

@@ -23,6 +23,9 @@ SECRETS: tuple[Path, ...] = (  # where { file = … } and { credential = … } m
     ("jobs", "*", "env", "*"),
     ("jobs", "*", "http", "headers", "*"),
 )
+TELLING = re.compile(  # names whose values are taken for secrets
+    r"pass(word|wd|phrase|$)|secret|token|(?<!lock_)key$|credential|authori[sz]ation|cookie|dsn|_url$", re.IGNORECASE
+)
 LARGEST_SECRET = 64 * 1024
 
 
@@ -34,6 +37,7 @@ class Filling:
     environ: Mapping[str, str]
     problems: list[Problem] = field(default_factory=list)
     written: dict[Path, Any] = field(default_factory=dict)
+    secrets: set[str] = field(default_factory=set)  # values that no output may show
 
     def fill(self, value: Any, path: Path = ()) -> Any:
         if path in self.sources.overrides:
@@ -63,6 +67,8 @@ class Filling:
             if given is None and default is None:
                 way_out = f"set it, or give a default: ${{{name}:-…}}"
                 self.wrong("E0209", path, f"{dotted(path)}: the variable {name} is not set", way_out)
+            if given and TELLING.search(name):
+                self.secrets.add(given)
             known = given or default if default is not None else given
             return found[0] if known is None else known
 
@@ -100,7 +106,9 @@ class Filling:
                 self.wrong("E0225", path, why, f"chmod 600 {shown(file)}")
             if len(content) > LARGEST_SECRET:
                 self.wrong("E0205", path, f"{dotted(path)}: {shown(file)} is larger than {LARGEST_SECRET // 1024}KiB")
-            return content.decode().rstrip("\r\n")
+            secret = content.decode().rstrip("\r\n")
+            self.secrets.add(secret)
+            return secret
         except OSError as error:
             self.wrong("E0202", path, f"{dotted(path)}: cannot read {shown(file)}: {(error.strerror or '').lower()}")
         except UnicodeDecodeError:

@@ -78,19 +78,11 @@ def unknown_key(path: Path, sources: Sources) -> Problem:
     table, key = path[:-1], str(path[-1])
     known = [name for name in schema.allowed(table) if (*table[-2:-1], name) != ("jobs", "name")]
     meant = did_you_mean(key, known)
-    explain = f"allowed keys: jobsd explain {dotted(general(table))}" if table else ""
+    explain = f"allowed keys: jobsd explain {schema.generic(dotted(table))}" if table else ""
     note = "        ".join(filter(None, (f'did you mean "{meant}"?' if meant else "", explain)))
     hints = () if meant else (f"allowed keys are: {', '.join(known)}",)
     where = f"in [{dotted(table)}]" if table else "at the top"
     return Problem("E0204", f'unknown key "{key}" {where}', sources.place(path, "key"), note, hints)
-
-
-def general(path: Path) -> Path:
-    """`path` with a job's own name replaced by NAME: what `jobsd explain` takes."""
-    if path[:1] == ("environments",):
-        return general(path[2:])
-    named = (path[:1] == ("jobs",) and 1) or (path[:2] == ("alerts", "channels") and 2)
-    return tuple("NAME" if named and index == named else step for index, step in enumerate(path))
 
 
 def _whole(details: list[ErrorDetails], tree: Any, root: Path, sources: Sources) -> Iterator[Problem]:
@@ -103,7 +95,7 @@ def _whole(details: list[ErrorDetails], tree: Any, root: Path, sources: Sources)
 
 
 def wrong_value(path: Path, details: list[ErrorDetails], sources: Sources) -> Problem:
-    texts = list(dict.fromkeys(_text(detail) for detail in details))
+    texts = list(dict.fromkeys(_as_written(_text(detail), detail, path, sources) for detail in details))
     if len(texts) > 1:
         wanted = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
         texts = [f"expected {wanted}, got {came(details[0]['input'])}"]
@@ -114,6 +106,12 @@ def wrong_value(path: Path, details: list[ErrorDetails], sources: Sources) -> Pr
         note = f'did you mean "{meant}"?' if meant else ""
     origin = sources.overrides[path].origin + ": " if path in sources.overrides else ""
     return Problem("E0205", f"{origin}{dotted(path)}: {texts[0]}", sources.place(path), note)
+
+
+def _as_written(text: str, detail: ErrorDetails, path: Path, sources: Sources) -> str:
+    """`text` with what the file says in place of a value that variables have filled in: it may be a secret."""
+    raw = sources.raw(path)
+    return text.replace(str(detail["input"]), raw) if isinstance(raw, str) and "${" in raw else text
 
 
 def _text(detail: ErrorDetails) -> str:
