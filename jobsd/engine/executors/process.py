@@ -1,0 +1,123 @@
+"""Handlers in a process of their own: plain functions, and async ones that ask for it. It can be killed.
+
+The child is `child`, under a guardian like any command. The request goes over a descriptor in memory, so neither its
+arguments nor its environment hold the parameters or the database's address; what it says comes over a pipe, one JSON
+object a line, and is taken in only as fast as it can be reported.
+"""
+
+import asyncio
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+
+from jobsd.domain.outcome import Completed, Failed, Outcome
+from jobsd.engine.executors.command import failure
+from jobsd.engine.executors.environment import environment
+from jobsd.engine.executors.execution import Execution
+from jobsd.engine.executors.guardians import End, Ended, Guarded, Work, in_memory
+from jobsd.engine.executors.python import completed, no_handler
+from jobsd.engine.executors.words import RESULT_BYTES, clean
+
+CHILD = Path(__file__).with_name("child.py")
+LONGEST_LINE = 2 * RESULT_BYTES
+NOT_UNDERSTOOD = Failed("result", "its process sent an answer that is not understood")
+
+
+async def run(execution: Execution) -> Outcome:
+    """Its answer decides. Cancelled: TERM (which cancels an async handler), grace, KILL."""
+    if execution.handler is None:
+        return no_handler(execution)
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", 0) as answers:
+        try:
+            guarded = _launch(execution, writer)
+        except (OSError, ValueError) as refused:
+            return Failed("start", f"cannot start: {refused}")
+        finally:
+            os.close(writer)
+        listening = asyncio.create_task(_listen(answers, execution), name=execution.label)
+        try:
+            end = await execution.attend(guarded)
+            answer = await listening
+        finally:
+            listening.cancel()
+    return replace(_outcome(end, answer, guarded), usage=guarded.usage)
+
+
+def _launch(execution: Execution, answers: int) -> Guarded:
+    request = in_memory(orjson.dumps(_request(execution)))
+    env = environment(execution)
+    del env["JOBSD_PARAMS"]  # they come with the context, and a variable has a limit
+    try:
+        return execution.guardians.launch(
+            Work(
+                label=execution.label,
+                argv=(sys.executable, "-P", str(CHILD), str(request), str(answers), execution.run.job),
+                env=env,
+                cwd=execution.definition.cwd,
+                grace_s=execution.definition.grace.total_seconds(),
+                output=execution.definition.output,
+                keep=(request, answers),
+            )
+        )
+    finally:
+        os.close(request)
+
+
+def _request(execution: Execution) -> dict[str, Any]:
+    return {
+        "path": [str(entry) for entry in sys.path],
+        "handler": execution.definition.handler,
+        "who": execution.who(),
+        "database_url": execution.database_url,
+    }
+
+
+async def _listen(pipe: BinaryIO, execution: Execution) -> Outcome | None:
+    """Pass on what the child reports until its pipe ends; its answer, if it gave one."""
+    stream = asyncio.StreamReader(LONGEST_LINE)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+    answer: Outcome | None = None
+    try:
+        while True:
+            try:
+                line = await stream.readline()
+                if not line:
+                    return answer
+                answer = await _take(orjson.loads(line), execution) or answer
+            except ValueError:  # too long, or not JSON: job code has got hold of the pipe
+                answer = NOT_UNDERSTOOD
+            except Exception as error:  # a report was refused: the job would have failed by it
+                answer = Failed(type(error).__name__, clean(f"{type(error).__name__}: {error}"))
+    finally:
+        transport.close()
+
+
+async def _take(line: Any, execution: Execution) -> Outcome | None:
+    match line:
+        case {"progress": [int() | float() as fraction, str(note)]}:
+            await execution.report.progress(fraction, note)
+        case {"message": ["info" | "warning" | "error" as level, str(text)]}:
+            await execution.report.message(level, text)
+        case {"completed": result}:
+            return completed(result)
+        case {"failed": [str(kind), str(error)]}:
+            return Failed(clean(kind), clean(error))
+        case _:
+            return NOT_UNDERSTOOD
+    return None
+
+
+def _outcome(end: End, answer: Outcome | None, guarded: Guarded) -> Completed | Failed:
+    if not isinstance(end, Ended) or end.reason != "exit":
+        return failure(end, guarded)
+    if isinstance(answer, Completed | Failed):
+        return answer
+    died = failure(end, guarded)
+    first, _, rest = died.error.partition("\n")
+    return replace(died, error=f"its process {first} before the handler returned\n{rest}".rstrip())
