@@ -78,7 +78,7 @@ def start(
     one takes its folder along. `settings` are PostgreSQL's. Raises E0405 (in use), E0406, E0601, E0602.
     """
     folder, binaries = folder.absolute(), binaries or installed()
-    lock = _hold(folder)
+    lock = hold(folder)
     try:
         socket_dir = _socket_dir(folder)
         order = {
@@ -108,7 +108,7 @@ async def server(
         await asyncio.to_thread(running.stop)
 
 
-def _hold(folder: Path) -> int:
+def hold(folder: Path) -> int:
     """Make the folder, the owner's alone, and keep other processes from using it as long as this one lives."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
