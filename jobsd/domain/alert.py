@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+LOG = "log"  # the channel that is told always; no other may have its name
+
 TYPES = frozenset(
     {
         "JOB_FAILED",
