@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar
 
 import orjson
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     BeforeValidator,
@@ -37,6 +38,13 @@ def _written(value: object) -> object:
     return value
 
 
+def _within_reason(at: datetime) -> datetime:
+    if not FIRST <= at < BEYOND:
+        raise ValueError(f"expected an instant from {FIRST.year} to {BEYOND.year - 1}")
+    return at
+
+
+Instant = Annotated[AwareDatetime, BeforeValidator(_written), AfterValidator(_within_reason)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
@@ -47,7 +55,7 @@ class Row(BaseModel):
     course_id: Name
     learner_id: Name
     kind: str = Field(pattern=f"^{KIND.pattern}$")
-    occurred_at: Annotated[AwareDatetime, BeforeValidator(_written), Field(ge=FIRST, lt=BEYOND)]
+    occurred_at: Instant
     id: Name | None = None
     score: StrictInt | StrictFloat | None = None
     value: dict[str, Any] = {}
@@ -105,8 +113,8 @@ def _event(fields_of: Callable[[T], object], raw: T) -> Event | BadRow:
     except BadRow as bad:
         return bad
     except ValidationError as error:
-        wrong = [".".join(map(str, each["loc"])) + ": " + each["msg"] for each in error.errors(include_url=False)]
-        return BadRow("; ".join(wrong))
+        wrong = [f"{each['loc'][0]}: {each['msg'].removeprefix('Value error, ')}" for each in error.errors()]
+        return BadRow("; ".join(dict.fromkeys(wrong)))
 
 
 def _object(line: str) -> object:
