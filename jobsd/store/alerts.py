@@ -110,10 +110,10 @@ class Telling:
     every: timedelta
 
 
-async def hand_over(db: Db, telling: Mapping[str | None, Telling], others: Telling, limit: int = 500) -> int:
+async def hand_over(db: Db, telling: Mapping[str, Telling], others: Telling, limit: int = 500) -> int:
     """Give due alerts to their channels, by job; `others` for jobs that are not in `telling`. Returns how many."""
     async with db.transaction() as tx:
-        due = [(row["id"], telling.get(row["job"], others)) for row in await tx.fetch(DUE, limit)]
+        due = [(row["id"], telling.get(row["job"] or "", others)) for row in await tx.fetch(DUE, limit)]
         if due:
             owed = [(alert, channel) for alert, how in due for channel in sorted(how.channels)]
             await tx.execute(

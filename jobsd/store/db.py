@@ -41,7 +41,8 @@ def is_passing(error: BaseException) -> bool:
     """Whether an error of the driver may be gone at the next try."""
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "").startswith(_PASSING)
-    return isinstance(error, (OSError, asyncpg.InterfaceError, TimeoutError, asyncio.IncompleteReadError))
+    lost = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError, asyncio.IncompleteReadError)
+    return isinstance(error, lost)  # InternalClientError: told that the server ends it, not yet that it is closed
 
 
 async def bounded(con: asyncpg.Connection, work: Awaitable[T], timeout_s: float) -> T:
