@@ -201,7 +201,7 @@ FAILED = """
 """
 
 
-async def failed(db: Db, channel: str, deliveries: Sequence[Delivery], error: str) -> None:
+async def failed(db: Db | Session, channel: str, deliveries: Sequence[Delivery], error: str) -> None:
     """Put them off: 5 s after the first failure, doubled at each, 15 min at most."""
     await db.execute(FAILED, channel, [each.alert for each in deliveries], _storable(error)[:1000])
 
