@@ -20,13 +20,13 @@ async def why(db: Db, registry: Registry, name: str) -> Why:
     now = datetime.now(UTC)
     switches = await standing.switches(db, [name])
     switch = switches[0] if switches else None
-    running = await standing.running(db, name)
+    running, waiting = await standing.running(db, name), await standing.waiting_runs(db, name)
     to_come = next_after(registry.schedules[name], now, 1)
     reasons = [
         *_switched_off(job, switch, registry),
         *_nobody_to_take_it(job, await standing.live_nodes(db)),
-        *_held_back(job, running, await standing.waiting_runs(db, name), now),
-        *await _own_key(db, job, running, now),
+        *_held_back(job, running, waiting, now),
+        *([] if waiting else await _own_key(db, job, running, now)),
         *(_waits_for_needs(job, slot) for slot in await standing.waiting_slots(db, name)),
         *_passed_over(await standing.slots(db, name, None, 1)),
         *_next(job, to_come, now),
@@ -46,7 +46,7 @@ def _switched_off(job: JobDefinition, switch: Row | None, registry: Registry) ->
         yield Reason(code="disabled_in_file", text="disabled in the registry: enabled = false")
     elif switch is not None and by is not None:
         why_ = f': "{switch["disabled_reason"]}"' if switch["disabled_reason"] else ", no reason given"
-        yield Reason(code="disabled", text=f"disabled by {by} since {_instant(switch['changed_at'])}{why_}")
+        yield Reason(code="disabled", text=f"disabled by {by}{why_}")
     if not registry.settings.daemon.enabled:
         yield Reason(code="node_disabled", text="this node is switched off (JOBSD_ENABLED=false): it starts nothing")
 

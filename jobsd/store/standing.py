@@ -6,7 +6,7 @@ from datetime import datetime
 from jobsd.store.db import Db, Row
 
 SWITCHES = """
-    SELECT name, enabled, disabled_by, disabled_reason, changed_at
+    SELECT name, enabled, disabled_by, disabled_reason
       FROM jobsd.job
      WHERE name = ANY($1::text[])
 """

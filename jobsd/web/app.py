@@ -60,7 +60,7 @@ HEADERS = {
 
 def build(deps: Deps) -> web.Application:
     """The application, to be served by `listen.listening`."""
-    app = web.Application(middlewares=[patience.bounded, told, auth.guarded], client_max_size=deps.patience.body_bytes)
+    app = web.Application(middlewares=[delivered, told, auth.guarded], client_max_size=deps.patience.body_bytes)
     app[DEPS] = deps
     app[patience.PATIENCE] = deps.patience
     app[auth.HOST] = deps.host
@@ -74,6 +74,15 @@ def build(deps: Deps) -> web.Application:
 
 async def _headed(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
+
+
+@web.middleware
+async def delivered(request: web.Request, handler: patience.Handler) -> web.StreamResponse:
+    """Send the answer here, with a limit: aiohttp would wait for ever on a client that does not read."""
+    response, deps = await handler(request), request.app[DEPS]
+    if not await patience.sent(request, response, deps.patience.answer_s):
+        deps.observe(Noted("client_too_slow", "info", {"path": request.path}))
+    return response
 
 
 @web.middleware

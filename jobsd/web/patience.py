@@ -25,18 +25,17 @@ USUAL = Patience()
 PATIENCE = web.AppKey("patience", Patience)
 
 
-@web.middleware
-async def bounded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Send the answer within `answer_s`; a client that does not take it loses its connection."""
-    response = await handler(request)
+async def sent(request: web.Request, response: web.StreamResponse, limit_s: float) -> bool:
+    """Send the answer within `limit_s`; a client that does not take it loses its connection, and this is False."""
     try:
-        async with asyncio.timeout(request.app[PATIENCE].answer_s):
+        async with asyncio.timeout(limit_s):
             await response.prepare(request)
             await response.write_eof()
     except TimeoutError:
         if request.transport is not None:
             request.transport.abort()
-    return response
+        return False
+    return True
 
 
 class Turned(asyncio.Protocol):
