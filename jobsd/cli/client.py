@@ -85,9 +85,9 @@ class Client:
             self.connection.request(method, target, body, dict(headers))
             response = self.connection.getresponse()
             return response.status, response.headers.get_content_type(), response.read()
-        except (http.client.HTTPException, ConnectionError):
+        except (http.client.HTTPException, OSError) as error:
             self.connection.close()
-            if not kept or method != "GET":
+            if not kept or method != "GET" or isinstance(error, TimeoutError):
                 raise
             return self._exchange(method, target, body, headers)
 
@@ -123,4 +123,6 @@ def segment(name: str) -> str:
 
 def client_of(ctx: click.Context) -> Client:
     """The daemon that this command's options, environment and configuration name."""
-    return Client(find(ctx.find_root().obj or {}))
+    client = Client(find(ctx.find_root().obj or {}))
+    ctx.call_on_close(client.connection.close)
+    return client

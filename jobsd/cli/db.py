@@ -1,6 +1,5 @@
 """`jobsd db`: the schema's migrations, and the SQL that jobsd uses, for whoever looks after the database."""
 
-import asyncio
 import os
 from collections.abc import Coroutine
 from pathlib import Path
@@ -112,6 +111,8 @@ def print_queries() -> None:
 
 def run(url: str, work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end. A database that cannot be asked becomes E0302, which names it."""
+    import asyncio
+
     from jobsd.store.db import Unavailable, cannot_reach
 
     began = monotonic()

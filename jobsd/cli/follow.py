@@ -4,6 +4,7 @@ Asks the daemon again and again instead of keeping a stream open, so that a rest
 end the wait. How it looks is a `Watcher`'s part: lines for a pipe, a bar for a terminal.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -94,7 +95,8 @@ class Lines:
     """A watcher for pipes and dumb terminals: one line for each thing that happens."""
 
     def __init__(self, say: Callable[[str], None], progress: bool = True, iso: bool = False) -> None:
-        self.say, self.progress, self.iso, self.state = say, progress, iso, ""
+        self.say, self.progress, self.iso = say, progress, iso
+        self.state, self.told = "", (None, None)
 
     def message(self, message: Mapping[str, Any]) -> None:
         self.say(message_line(message, self.iso))
@@ -105,7 +107,9 @@ class Lines:
         if run["state"] != self.state:
             self.state = run["state"]
             self.say(f"run {run['id']} {self.state}")
-        elif run.get("progress") is not None:
+        told = (run.get("progress"), run.get("progress_note"))
+        if run.get("progress") is not None and told != self.told:
+            self.told = told
             self.say(progress_line(run))
 
     def note(self, text: str) -> None:
@@ -136,7 +140,7 @@ class Bar:
 @contextmanager
 def watcher() -> Iterator[Watcher]:
     """What suits standard error: a live bar on a terminal, else lines."""
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield Lines(lambda line: click.echo(line, err=True))
         return
     from rich import progress

@@ -32,22 +32,12 @@ def reload(ctx: click.Context, reason: str | None) -> None:
         return render.record(answer, (), output)
     if output == "tsv":
         return render.rows(details(answer), COLUMNS, output)
-    click.echo(line(answer))
+    click.echo(answer["plan"])
     return render.rows(details(answer), COLUMNS, output)
-
-
-def line(answer: Mapping[str, Any]) -> str:
-    """ "+1 added ~2 changed -0 removed"."""
-    return " ".join(
-        f"{sign}{len(answer[word])} {word}" for sign, word in (("+", "added"), ("~", "changed"), ("-", "removed"))
-    )
 
 
 def details(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each job that is added, changed or removed."""
-    found = []
-    for word in ("added", "changed", "removed"):
-        for entry in answer[word]:
-            job, keys = (entry, "") if isinstance(entry, str) else (entry["job"], "; ".join(entry.get("keys", ())))
-            found.append({"change": word, "job": job, "keys": keys})
-    return found
+    found = [{"change": "added", "job": job, "keys": ""} for job in answer["added"]]
+    found += [{"change": "changed", "job": one["job"], "keys": "; ".join(one["keys"])} for one in answer["changed"]]
+    return found + [{"change": "removed", "job": job, "keys": ""} for job in answer["removed"]]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Kind = Literal["text", "state", "ago", "span", "json"]
 FORMATS = ("table", "json", "jsonl", "tsv")
+KEPT = 24  # signs of a column that a narrow terminal does not take away
 ENDLESS = 100_000  # columns of a table that nobody looks at: nothing is cut
 
 
@@ -57,7 +58,7 @@ def rows(items: Iterable[Row], columns: Sequence[Column], output: str, empty: st
     elif output == "tsv":
         click.echo("\t".join(column.key for column in columns))
         for item in found:
-            click.echo("\t".join(words.plain(item.get(column.key)) for column in columns))
+            click.echo("\t".join(words.plain(item.get(column.key)) for column in columns), color=True)  # as it is
     elif found:
         _table(found, columns)
     elif empty:
@@ -115,24 +116,22 @@ def cell(column: Column, item: Row, now: datetime) -> "Text":
 
 
 def _table(found: Sequence[Row], columns: Sequence[Column]) -> None:
+    """A wide column that nothing is in is left out; the others keep room for what they hold, up to `KEPT` signs."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    now = datetime.now(UTC)
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    filled = []
     for column in columns:
-        table.add_column(column.heading, no_wrap=True, overflow="ellipsis", ratio=None, min_width=_least(column, found))
-    now = datetime.now(UTC)
-    for item in found:
-        table.add_row(*(cell(column, item, now) for column in columns))
+        cells = [cell(column, item, now) for item in found]
+        longest = max(text.cell_len for text in cells)
+        if longest or not column.wide:
+            kept = None if column.wide else min(KEPT, max(longest, len(column.heading)))
+            table.add_column(column.heading, no_wrap=True, overflow="ellipsis", min_width=kept)
+            filled.append(cells)
+    for row in zip(*filled, strict=True):
+        table.add_row(*row)
     console().print(table)
-
-
-def _least(column: Column, found: Sequence[Row]) -> int | None:
-    """A narrow terminal cuts the wide columns; the others keep room for what they hold, up to 24 signs."""
-    if column.wide:
-        return None
-    now = datetime.now(UTC)
-    longest = max((cell(column, item, now).cell_len for item in found), default=0)
-    return min(24, max(longest, len(column.heading)))
 
 
 def _facts(facts: Sequence[tuple[Column, Row]]) -> None:

@@ -164,7 +164,7 @@ def logs(ctx: click.Context, id_: int, follow: bool) -> None:
 
 
 def _line(text: str) -> None:
-    click.echo(text)
+    click.echo(text, color=True)
     sys.stdout.flush()
 
 
@@ -187,7 +187,7 @@ def _output(attempt: Mapping[str, Any], many: bool) -> None:
     if many:
         click.echo(f"--- output of attempt {attempt['number']}", err=True)
     text = words.printable(attempt["output"]) if sys.stdout.isatty() else attempt["output"]
-    click.echo(text, nl=not text.endswith("\n"))
+    click.echo(text, nl=not text.endswith("\n"), color=True)  # whatever it is: click would take colours out
 
 
 def _as_json(found: Row, messages: list[Row], tries: list[Row], output: str) -> None:

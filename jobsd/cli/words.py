@@ -12,6 +12,9 @@ SHAPES: Mapping[str, tuple[str, str, str]] = {  # a state is told by its shape a
     "completed": ("●", "*", "green"),
     "failed": ("◆", "<>", "red"),
     "cancelled": ("▬", "-", "bright_black"),
+    "healthy": ("●", "*", "green"),
+    "degraded": ("▲", "!", "yellow"),
+    "critical": ("◆", "<>", "red"),
 }
 UNITS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from jobsd.domain.describe import remark
 from jobsd.domain.schedule import Cron, Interval, Schedule
 from jobsd.domain.slot import Decision
+from jobsd.domain.ticks import CronTicks
+from jobsd.domain.zone import floor
 
 TAKEN = 3  # blackouts and jumps of the clock between two slots that are told one by one
 
@@ -33,8 +34,8 @@ def coming(schedule: Schedule, after: datetime, count: int) -> list[Coming]:
 
 
 def _notes(schedule: Cron | Interval, before: datetime, at: datetime, zone: ZoneInfo) -> Iterator[str]:
-    if said := remark(schedule, at):
-        yield said
+    if isinstance(schedule.ticks, CronTicks) and (walls := schedule.ticks.in_place_of(floor(at))):
+        yield f"in place of {walls}, which does not exist that day"
     for taken in schedule.notes(before, at, TAKEN):
         if taken.decision is Decision.DAYLIGHT_SAVING:
             yield f"none before it where {taken.reason}"

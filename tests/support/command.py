@@ -1,5 +1,6 @@
 """The real command as a process: with pipes, or in a terminal of its own."""
 
+import asyncio
 import fcntl
 import os
 import pty
@@ -77,6 +78,13 @@ class Screen:
         while text not in self.shown:
             if not self.read():
                 raise AssertionError(f"{text!r} was never shown, but {self.shown!r}")
+
+    async def shows(self, text: str) -> None:
+        """Wait until `text` is there, off the event loop."""
+        await asyncio.to_thread(self.until, text)
+
+    async def ended(self) -> int:
+        return await asyncio.to_thread(self.wait)
 
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)
