@@ -1,6 +1,6 @@
 """Schedules in plain English, for people: "every 10 s", "at 02:30 on Monday to Friday, Europe/Berlin"."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import assert_never
 
 from cronsim import CronSim
@@ -8,9 +8,8 @@ from cronsim import CronSim
 from jobsd.domain.cron import parse
 from jobsd.domain.limits import EVER, Limits, Recurring
 from jobsd.domain.schedule import After, Cron, Interval, Manual, Schedule
-from jobsd.domain.ticks import CronTicks
 from jobsd.domain.wall import ANY_START
-from jobsd.domain.zone import floor, instant_of
+from jobsd.domain.zone import instant_of
 
 _UNITS = (("week", 604_800), ("day", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -31,14 +30,6 @@ def describe(schedule: Schedule) -> str:
             assert_never(schedule)
 
 
-def remark(schedule: Schedule, slot: datetime) -> str:
-    """What daylight saving does to a slot, "in place of 02:30, which does not exist that day"; as a rule nothing."""
-    if not isinstance(schedule, Cron) or not isinstance(schedule.ticks, CronTicks):
-        return ""
-    walls = schedule.ticks.in_place_of(floor(slot))
-    return f"in place of {walls}, which did not exist that day" if walls else ""
-
-
 def _cron(text: str) -> str:
     said: str = CronSim(parse(text).fields, ANY_START).explain()
     return (said[0].lower() + said[1:]).replace(" through ", " to ")
@@ -50,7 +41,7 @@ def _span(span: timedelta) -> str:
     for unit, size in _UNITS:
         number, rest = divmod(seconds, size)
         if number and (unit != "week" or not rest):
-            parts.append(f"{number} {unit}s" if len(unit) > 3 and number > 1 else f"{number} {unit}")
+            parts.append(f"{number} {unit}s" if unit in ("day", "week") and number > 1 else f"{number} {unit}")
             seconds = rest
     return parts[0].removeprefix("1 ") if parts in (["1 day"], ["1 week"]) else " ".join(parts)
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from operator import itemgetter
 
-from jobsd.domain.ticks import CronTicks, Ticks
-from jobsd.domain.zone import FIRST_YEAR, LAST_YEAR, start_of, year_of
+from jobsd.domain.ticks import HORIZON, CronTicks, Ticks
+from jobsd.domain.zone import DAY, FIRST_YEAR, LAST_YEAR, start_of, year_of
 
 EVER = (start_of(FIRST_YEAR), start_of(LAST_YEAR + 1))
-HOPS = 4000  # blackouts in a row that are tried for a tick outside them; a job that has none by then never runs
+HOPS = 4000  # blackouts in a row that are tried for a tick outside them
+FAR = HORIZON * 366 * DAY  # and how far: a job that has none by then never runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,10 @@ class Limits:
     def next(self, ticks: Ticks, after: int) -> int | None:
         """The first slot after a second."""
         after = max(after, self.after)
+        end = min(after + FAR, self.until)
         for _ in range(HOPS):
             tick = ticks.next(after)
-            if tick is None or tick > self.until:
+            if tick is None or tick > end:
                 return None
             if (window := self._window(tick)) is None:
                 return tick
@@ -65,9 +67,10 @@ class Limits:
     def last(self, ticks: Ticks, until: int) -> int | None:
         """The last slot at or before a second."""
         until = min(until, self.until)
+        start = max(until - FAR, self.after)
         for _ in range(HOPS):
             tick = ticks.last(until)
-            if tick is None or tick <= self.after:
+            if tick is None or tick <= start:
                 return None
             if (window := self._window(tick)) is None:
                 return tick
