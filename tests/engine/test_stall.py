@@ -109,17 +109,20 @@ def test_it_ends_with_its_loop() -> None:
 
 
 FROZEN = """
-import asyncio, sys
+import asyncio, sys, time
 from jobsd.engine.stall import StallWatch
 
 async def main():
     loop = asyncio.get_running_loop()
     said = []
-    watch = StallWatch(loop, said.append, lambda s: None, said.append, limit_s=0.2, tick_s=0.01)
+    watch = StallWatch(loop, said.append, lambda s: None, said.append, limit_s=0.5, tick_s=0.001)
     watch.start()
     print("ready", flush=True)
-    await loop.run_in_executor(None, sys.stdin.readline)
-    await asyncio.sleep(0.5)
+    over = loop.run_in_executor(None, sys.stdin.readline)
+    while not over.done():  # busy for less than the limit, so that the watch waits for an answer when all is stopped
+        for _ in range(20):
+            time.sleep(0.01)
+        await asyncio.sleep(0)
     print(len(said), flush=True)
 
 asyncio.run(main())
@@ -133,10 +136,12 @@ def test_a_process_that_was_stopped_and_goes_on_blames_no_task() -> None:
     assert child.stdout
     with child:
         assert child.stdout.readline() == "ready\n"
-        os.kill(child.pid, signal.SIGSTOP)
-        _until_stopped(child.pid)
-        threading.Event().wait(1.0)  # frozen for longer than twice the limit
-        os.kill(child.pid, signal.SIGCONT)
+        for _ in range(3):
+            threading.Event().wait(0.3)  # a while of ordinary work
+            os.kill(child.pid, signal.SIGSTOP)
+            _until_stopped(child.pid)
+            threading.Event().wait(1.2)  # stopped for longer than twice the limit
+            os.kill(child.pid, signal.SIGCONT)
         out, _ = child.communicate("go on\n", timeout=WAIT_S)
 
     assert out == "0\n"
