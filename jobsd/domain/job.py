@@ -35,6 +35,7 @@ Priority = Annotated[
     ),
 ]
 KINDS = ("handler", "command", "sql", "http")  # what does the work: every job has exactly one
+FREE_TEXT = ("description", "command", "sql", "http", "params", "env", "cwd", "runbook")  # where secrets may stand
 
 
 class Strict(BaseModel):
@@ -143,7 +144,7 @@ class JobDefinition(Strict):
     alert: AlertSpec = Field(AlertSpec(), description="how people hear of its failures")
     runbook: Runbook = Field(Runbook(), description="for the person on call")
 
-    _written: Mapping[tuple[str | int, ...], Any] = PrivateAttr(default_factory=dict)
+    _written: Mapping[tuple[str | int, ...], str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_handler(self) -> "JobDefinition":
@@ -168,14 +169,19 @@ class JobDefinition(Strict):
             return None if self.concurrency else self.name
         return None if self.lock_key == "{run_id}" else self.lock_key
 
-    def keep_as_written(self, written: Mapping[tuple[str | int, ...], Any]) -> None:
+    def keep_as_written(self, written: Mapping[tuple[str | int, ...], str]) -> None:
         """Remember how values that came from variables and secret files are written, for `public`."""
         self._written = written
 
     def public(self) -> dict[str, Any]:
-        """The definition as JSON for database, API and people: "${TOKEN}" stays "${TOKEN}", a secret names its file."""
+        """The definition as JSON for database, API and people: "${TOKEN}" stays "${TOKEN}", a secret names its file.
+
+        It is a definition still: where no free text stands, such as in a timeout, the value itself is given.
+        """
         shown: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
         for path, text in self._written.items():
+            if path[0] not in FREE_TEXT or path == ("http", "method"):
+                continue
             at: Any = shown
             for step in path[:-1]:
                 at = at[step]

@@ -32,7 +32,7 @@ class Registry:
     hash: str
     schedules: Mapping[str, Schedule]
     sources: Sources = field(repr=False, compare=False)
-    written: Mapping[Path, Any] = field(repr=False, compare=False)  # as the files say it, where a value was filled in
+    written: Mapping[Path, str] = field(repr=False, compare=False)  # as the files say it, where a value was filled in
     secrets: frozenset[str] = field(
         repr=False, compare=False
     )  # values from variables and files that no output may show
@@ -143,7 +143,7 @@ class _Loading:
         self.collect(check.of_settings(settings, self.sources))
         return settings
 
-    def job(self, name: str, table: Any, written: Mapping[Path, Any]) -> JobDefinition | None:
+    def job(self, name: str, table: Any, written: Mapping[Path, str]) -> JobDefinition | None:
         """The definition. One with mistakes comes back without what is wrong, for the later checks to see the rest."""
         path = ("jobs", name)
         if not isinstance(table, Mapping):
@@ -160,7 +160,7 @@ class _Loading:
             job.keep_as_written({key[2:]: text for key, text in written.items() if key[:2] == path})
         return job
 
-    def with_sql(self, name: str, table: Mapping[str, Any], written: Mapping[Path, Any]) -> Mapping[str, Any]:
+    def with_sql(self, name: str, table: Mapping[str, Any], written: Mapping[Path, str]) -> Mapping[str, Any]:
         """`table` with the text of its SQL file, which counts from the file that names it."""
         sql = table.get("sql")
         if not isinstance(sql, str) or not sql.startswith(SQL_FILE):

@@ -36,7 +36,7 @@ class Filling:
     sources: Sources
     environ: Mapping[str, str]
     problems: list[Problem] = field(default_factory=list)
-    written: dict[Path, Any] = field(default_factory=dict)
+    written: dict[Path, str] = field(default_factory=dict)
     secrets: set[str] = field(default_factory=set)  # values that no output may show
 
     def fill(self, value: Any, path: Path = ()) -> Any:
@@ -96,7 +96,8 @@ class Filling:
         return ""
 
     def secret_file(self, file: FilePath, value: Mapping[str, Any], path: Path, *, private: bool) -> str:
-        self.written[path] = dict(value)
+        way, name = next(iter(value.items()))
+        self.written[path] = f'{{ {way} = "{name}" }}'
         try:
             with file.open("rb") as opened:
                 mode = stat.S_IMODE(file.stat().st_mode)

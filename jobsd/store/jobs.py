@@ -87,7 +87,7 @@ async def definitions(db: Db, names: Sequence[str]) -> Mapping[str, tuple[str, s
 async def register(session: Session, definitions: Iterable[JobDefinition]) -> None:
     """Write definitions that are new or changed, and begin the schedules of those that have one."""
     jobs = list(definitions)
-    texts = [orjson.dumps(job.model_dump(mode="json", by_alias=True)).decode() for job in jobs]
+    texts = [orjson.dumps(job.public()).decode() for job in jobs]
     await session.execute(REGISTER, [job.name for job in jobs], texts, [job.hash for job in jobs], timeout=60)
     timed = [job for job in jobs if job.schedule is not None]
     await session.execute(END_SCHEDULES, [job.name for job in jobs if job.schedule is None], timeout=60)
