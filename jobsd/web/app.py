@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from aiohttp import web
 
-from jobsd.domain.errors import JobsdError, Problem
+from jobsd.domain.errors import JobsdError, problem
 from jobsd.domain.events import Noted
 from jobsd.store.db import Unavailable
 from jobsd.web import auth, patience, probes
 from jobsd.web.api import daemon, jobs, runs
 from jobsd.web.deps import DEPS, Deps
-from jobsd.web.errors import Refused, answer_to
+from jobsd.web.errors import Refused, answer_to, refused
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -95,27 +95,28 @@ async def told(request: web.Request, handler: patience.Handler) -> web.StreamRes
         return answer_to(error, request.path, deps.redactor)
     except Unavailable as error:
         deps.observe(Noted("database_unavailable", "warning", {"path": request.path, "error": str(error)}))
-        problem = Problem("E0511", f"the database cannot be asked just now: {error}", hints=("try again",))
-        return answer_to(Refused(503, problem), request.path, deps.redactor)
+        refusal = problem("E0511", f"the database cannot be asked just now: {error}", "try again")
+        return answer_to(refusal, request.path, deps.redactor)
     except web.HTTPException as error:
         return answer_to(_of_aiohttp(request, error), request.path, deps.redactor)
     except ConnectionError:
         raise
     except Exception as error:
         deps.observe(Noted("request_failed", "error", _facts(request, error)))
-        problem = Problem("E0512", "the daemon made a mistake; its log has it under request_failed")
-        return answer_to(Refused(500, problem), request.path, deps.redactor)
+        ours = problem("E0512", "the daemon made a mistake; its log has it under request_failed")
+        return answer_to(ours, request.path, deps.redactor)
 
 
 def _of_aiohttp(request: web.Request, error: web.HTTPException) -> Refused:
     """Refusals of the router and the parser, in our words."""
     if isinstance(error, web.HTTPNotFound):
-        return Refused(404, Problem("E0509", f"there is nothing at {request.path[:200]}", hints=("GET /api/v1/jobs",)))
+        return refused(404, "E0509", f"there is nothing at {request.path[:200]}", "GET /api/v1/jobs")
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
-        problem = Problem("E0507", f"{request.path} takes {allowed}, not {request.method}")
-        return Refused(405, problem, headers={"Allow": allowed})
-    return Refused(error.status, Problem("E0507", HTTPStatus(error.status).phrase.lower()))
+        return refused(
+            405, "E0507", f"{request.path} takes {allowed}, not {request.method}", headers={"Allow": allowed}
+        )
+    return refused(error.status, "E0507", HTTPStatus(error.status).phrase.lower())
 
 
 def _facts(request: web.Request, error: Exception) -> dict[str, object]:

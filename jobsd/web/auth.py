@@ -35,7 +35,7 @@ async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
             raise refused(
                 401,
                 "E0402",
-                "no token: a change over TCP requires one",
+                f"no token: {request.host} requires one for a change",
                 "run it on this host through the Unix socket: jobsd …",
                 headers={"WWW-Authenticate": 'Bearer realm="jobsd"'},
             )

@@ -50,7 +50,10 @@ def status_of(error: JobsdError) -> int:
 
 
 def answer_to(error: JobsdError, path: str, redactor: Redactor) -> web.Response:
-    """The problem document. `detail` and `hint` are those of the first problem, `errors` has them all."""
+    """The problem document. `detail` and `hint` are those of the first problem, `errors` has them all.
+
+    Words of our own stay as they are ("no token: …" is no secret); what comes from elsewhere is redacted.
+    """
     status = status_of(error)
     first = error.problems[0]
     document = {
@@ -67,7 +70,7 @@ def answer_to(error: JobsdError, path: str, redactor: Redactor) -> web.Response:
     headers = error.headers if isinstance(error, Refused) else {}
     if status == 503:
         headers = {"Retry-After": str(RETRY_AFTER_S), **headers}
-    body = orjson.dumps(redactor.fields(document))
+    body = orjson.dumps(document if isinstance(error, Refused) else redactor.fields(document))
     return web.Response(status=status, body=body, content_type="application/problem+json", headers=headers)
 
 

@@ -1,5 +1,6 @@
 """The real web application on real sockets: TCP on any free port, and a Unix socket."""
 
+import io
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from jobsd.domain.events import Event
 from jobsd.registry.load import Registry, load
@@ -68,10 +70,11 @@ class Site:
         raw = orjson.dumps(body) if body is not None else data
         more = {**({"Content-Type": "application/json"} if raw is not None else {}), **(headers or {})}
         connector = None if tcp else aiohttp.UnixConnector(str(self.addresses.socket))
-        base = self.addresses.url if tcp else "http://localhost"
+        target = URL((self.addresses.url if tcp else "http://localhost") + path, encoded=True)
+        sent = None if raw is None else io.BytesIO(raw)
         async with (
             aiohttp.ClientSession(connector=connector) as session,
-            session.request(method, base + path, data=raw, headers=more) as response,
+            session.request(method, target, data=sent, headers=more) as response,
         ):
             answer = await response.read()
             decoded = orjson.loads(answer) if answer and response.content_type.endswith("json") else answer
