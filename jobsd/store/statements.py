@@ -35,9 +35,9 @@ class RefusedStatement(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the statements said: of a single one that gives rows, their number and the first `ROWS_KEPT`, JSON-safe."""
+    """The last statement's status, or of a single one that gives rows their number and the first `ROWS_KEPT`."""
 
-    status: str
+    status: str | None = None
     rows: int | None = None
     first: tuple[dict[str, Any], ...] = ()
 
@@ -111,7 +111,7 @@ async def _single(statement: Any) -> Answer:
         first += batch[: ROWS_KEPT - len(first)]
         rows += len(batch)
     kept = tuple({column: cell(value) for column, value in row.items()} for row in first)
-    return Answer(statement.get_statusmsg() or "", rows, kept)
+    return Answer(rows=rows, first=kept)
 
 
 def cell(value: object) -> object:

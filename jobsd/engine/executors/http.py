@@ -20,6 +20,7 @@ from jobsd.engine.executors.words import RESULT_BYTES, UnfitResult, as_json, cle
 
 WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 CHUNK = 64 * 1024
+URL_BYTES = 500
 ERROR_BODY = 1024  # bytes of a failed request's answer that are shown
 JSON_BODY = RESULT_BYTES // 2
 
@@ -88,37 +89,34 @@ def body_of(execution: Execution) -> bytes | None:
 
 
 async def _outcome(execution: Execution, answer: aiohttp.ClientResponse) -> Outcome:
-    kept = Tail(JSON_BODY)
+    whole, tail = Tail(JSON_BODY), Tail(execution.definition.output)
     head = b""
     async for chunk in answer.content.iter_chunked(CHUNK):  # to the end: the work may go on while it answers
-        kept.add(chunk)
+        whole.add(chunk)
+        tail.add(chunk)
         head += chunk[: max(0, ERROR_BODY - len(head))]
     if 200 <= answer.status < 300:
-        return Completed({"status": answer.status, "body": _body(answer, kept, execution.definition.output)})
+        return Completed({"status": answer.status, "body": _body(answer, whole, tail)})
     first = f"answered {answer.status} {answer.reason or ''}".rstrip()
     if 300 <= answer.status < 400:
         first += f", to {shown(answer.headers.get('Location', 'nowhere'))}; redirects are not followed"
     return Failed("http", clean(f"{first}\n{head.decode(errors='replace')}".rstrip()))
 
 
-def _body(answer: aiohttp.ClientResponse, kept: Tail, limit: int) -> Any:
+def _body(answer: aiohttp.ClientResponse, whole: Tail, tail: Tail) -> Any:
     """JSON as such if it is not too large, else the end of the text."""
-    if "json" in answer.content_type and kept.total <= JSON_BODY:
+    if "json" in answer.content_type and whole.total <= JSON_BODY:
         try:
-            return as_json(orjson.loads(kept.text()))
+            return as_json(orjson.loads(whole.text()))
         except (UnfitResult, orjson.JSONDecodeError):
             pass  # it only said so
-    tail = Tail(limit)
-    tail.add(kept.text().encode())
     return tail.text()
 
 
 def shown(url: str) -> str:
     """An address without what may be a secret: user, password, query."""
     try:
-        parts = URL(url)
-    except ValueError:
-        return clean(url.partition("?")[0], 200)
-    return clean(
-        str(parts.with_user(None).with_query(None).with_fragment(None)) + ("?…" if parts.query_string else ""), 500
-    )
+        bare = URL(url).with_user(None).with_query(None).with_fragment(None)
+    except ValueError:  # no address, or one without a host
+        bare = URL.build(path=url.partition("?")[0])
+    return clean(f"{bare.human_repr()}{'?…' if '?' in url else ''}", URL_BYTES)

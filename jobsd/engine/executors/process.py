@@ -83,17 +83,18 @@ async def _listen(pipe: BinaryIO, execution: Execution) -> Outcome | None:
     loop = asyncio.get_running_loop()
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
     answer: Outcome | None = None
+    refused: Failed | None = None
     try:
         while True:
             try:
                 line = await stream.readline()
                 if not line:
-                    return answer
+                    return refused or answer
                 answer = await _take(orjson.loads(line), execution) or answer
             except ValueError:  # too long, or not JSON: job code has got hold of the pipe
                 answer = NOT_UNDERSTOOD
             except Exception as error:  # a report was refused: the job would have failed by it
-                answer = Failed(type(error).__name__, clean(f"{type(error).__name__}: {error}"))
+                refused = Failed(type(error).__name__, clean(f"{type(error).__name__}: {error}"))
     finally:
         transport.close()
 

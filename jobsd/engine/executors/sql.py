@@ -73,4 +73,4 @@ async def _end(execution: Execution, pid: int) -> None:
 def _result(answer: Answer) -> dict[str, Any]:
     if answer.rows is None:
         return {"status": answer.status}
-    return {"status": answer.status, "rows": answer.rows, "first": list(answer.first)}
+    return {"rows": answer.rows, "first": list(answer.first)}

@@ -1,0 +1,258 @@
+"""Jobs as their authors may write them, the bad ones included."""
+
+import asyncio
+import ctypes
+import dataclasses
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from jobsd.sdk import JobContext, SyncJobContext, dry_run_aware
+
+
+class Params(BaseModel):
+    region: str = "eu"
+    count: int = 1
+
+
+@dataclasses.dataclass
+class Figures:
+    rows: int
+    params: Params
+
+
+def own_words(ctx: JobContext | SyncJobContext) -> dict[str, Any]:
+    return {
+        "job": ctx.job,
+        "run": ctx.run_id,
+        "attempt": ctx.attempt,
+        "fence": ctx.fence,
+        "slot": ctx.slot_at.isoformat() if ctx.slot_at else None,
+        "dry_run": ctx.dry_run,
+        "params": dict(ctx.params),
+        "key": ctx.idempotency_key,
+        "pid": os.getpid(),
+    }
+
+
+async def reports(ctx: JobContext, params: Params) -> Any:
+    await ctx.progress(0.25, "a quarter")
+    await ctx.info("so far so good")
+    await ctx.warning("hm")
+    await ctx.error("oh\0 \ud800")
+    await ctx.progress(1.5, "done")
+    return {**own_words(ctx), "rows": Figures(params.count, params)}
+
+
+def reports_plainly(ctx: SyncJobContext, params: Params) -> Any:
+    ctx.progress(0.25, "a quarter")
+    ctx.info("so far so good")
+    ctx.warning("hm")
+    ctx.error("oh\0 \ud800")
+    ctx.progress(1.5, "done")
+    return {**own_words(ctx), "rows": Figures(params.count, params)}
+
+
+class Silly(Exception):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+class Endless(Exception):
+    def __str__(self) -> str:
+        return str(self)
+
+
+RAISED: dict[str, Callable[[], BaseException]] = {
+    "ValueError": lambda: ValueError('wörd\nfor "word"'),
+    "SystemExit": lambda: SystemExit(3),
+    "KeyboardInterrupt": lambda: KeyboardInterrupt("c"),
+    "GeneratorExit": lambda: GeneratorExit("g"),
+    "CancelledError": lambda: asyncio.CancelledError("not asked for"),
+    "BaseException": lambda: BaseException("base"),
+    "StopIteration": lambda: StopIteration(1),
+    "TimeoutError": lambda: TimeoutError("mine"),
+    "MemoryError": lambda: MemoryError("none"),
+    "Silly": Silly,
+    "Endless": Endless,
+    "ExceptionGroup": lambda: ExceptionGroup("two", [ValueError("a"), KeyError("b")]),
+}
+
+
+async def raises(ctx: JobContext) -> None:
+    raise RAISED[ctx.params["what"]]()
+
+
+def raises_plainly(ctx: SyncJobContext) -> None:
+    raise RAISED[ctx.params["what"]]()
+
+
+async def recurses(ctx: JobContext) -> None:
+    await recurses(ctx)
+
+
+async def raises_huge(ctx: JobContext) -> None:
+    raise RuntimeError("begin" + "x" * 10_000_000 + "\0end")
+
+
+def circle() -> list[Any]:
+    ring: list[Any] = []
+    ring.append(ring)
+    return ring
+
+
+def deep() -> list[Any]:
+    nest: list[Any] = []
+    for _ in range(100_000):
+        nest = [nest]
+    return nest
+
+
+class Hostile(BaseModel):
+    def model_dump(self, **_: Any) -> Any:
+        raise SystemExit("from a serializer")
+
+
+RETURNED: dict[str, Callable[[], Any]] = {
+    "nan": lambda: {"x": math.nan},
+    "infinity": lambda: [math.inf],
+    "nul": lambda: {"a\0b": 1},
+    "surrogate": lambda: "\ud800",
+    "huge": lambda: "x" * (1024 * 1024),
+    "many": lambda: list(range(10_000_000)),
+    "circle": circle,
+    "deep": deep,
+    "object": object,
+    "bytes": lambda: b"x",
+    "integer": lambda: 1 << 70,
+    "hostile": Hostile,
+    "function": lambda: circle,
+}
+
+
+async def returns(ctx: JobContext) -> Any:
+    return RETURNED[ctx.params["what"]]()
+
+
+def returns_plainly(ctx: SyncJobContext) -> Any:
+    return RETURNED[ctx.params["what"]]()
+
+
+async def leaves_a_task_that_exits(ctx: JobContext) -> str:
+    async def exits() -> None:
+        sys.exit(5)
+
+    async def interrupted() -> None:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    tasks = [asyncio.create_task(exits()), asyncio.create_task(interrupted())]
+    said = await asyncio.gather(*tasks, return_exceptions=True)
+    return ", ".join(f"{type(each).__name__}: {each}".rstrip(": ") for each in said)
+
+
+async def cancels_itself(ctx: JobContext) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(1000)
+
+
+async def ignores_cancellation(ctx: JobContext) -> str:
+    release = asyncio.Event()
+    waits_for[ctx.params["name"]] = release
+    await ctx.info("begun")
+    while not release.is_set():
+        try:
+            await release.wait()
+        except asyncio.CancelledError:
+            await ctx.info("ignored")
+    return "done after all"
+
+
+waits_for: dict[str, asyncio.Event] = {}
+
+
+async def obeys_cancellation(ctx: JobContext) -> None:
+    await ctx.info("begun")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await ctx.info("cleaned up")
+
+
+def blocks(ctx: SyncJobContext) -> None:
+    """In native code that no signal interrupts: only a kill ends it."""
+    subprocess.Popen(["setsid", "sh", "-c", f"echo $$ >> {ctx.params['pids']}; exec sleep 1000"])
+    with Path(ctx.params["pids"]).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    ctx.info("begun")
+    pause = ctypes.PyDLL(None).pause  # holds the interpreter's lock
+    while True:
+        pause()
+
+
+def waits_with_a_finally(ctx: SyncJobContext) -> None:
+    ctx.info("begun")
+    try:
+        threading.Event().wait()
+    finally:
+        print("cleaned up")
+
+
+def crashes(ctx: SyncJobContext) -> None:
+    print("on the edge")
+    ctypes.string_at(1)
+
+
+def leaves(ctx: SyncJobContext) -> None:
+    print("leaving")
+    os._exit(ctx.params["code"])
+
+
+def shows_its_surroundings(ctx: SyncJobContext) -> dict[str, Any]:
+    print("to stdout")
+    print("to stderr", file=sys.stderr)
+    os.write(1, b"\0\xff\n")
+    return {
+        "env": dict(os.environ),
+        "argv": sys.argv,
+        "path": sys.path,
+        "cmdline": Path("/proc/self/cmdline").read_text().split("\0"),
+    }
+
+
+def floods_with_progress(ctx: SyncJobContext) -> int:
+    """A tight loop for as long as the limit lets it; then one last word."""
+    count, until = 0, time.monotonic() + 0.7
+    while time.monotonic() < until:
+        count += 1
+        ctx.progress(count % 1000 / 1000, "step")
+    ctx.progress(1.0, "last")
+    return count
+
+
+def garbles_its_pipe(ctx: SyncJobContext) -> str:
+    fd = int(sys.argv[2])
+    os.write(fd, b'not json\n{"strange": 1}\n{"completed": "forged"}\n')
+    return "said"
+
+
+async def asks_its_database(ctx: JobContext) -> list[Any]:
+    async with ctx.connect() as connection:
+        return list(
+            await connection.fetchrow("SELECT current_setting('jobsd.fence'), current_setting('application_name')")
+        )
+
+
+@dry_run_aware
+async def says_what_it_would(ctx: JobContext, params: Params) -> dict[str, Any]:
+    return {"would_delete": params.count, "dry_run": ctx.dry_run}
