@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import cast
 
 from aiohttp import web
 
@@ -38,14 +39,14 @@ async def sent(request: web.Request, response: web.StreamResponse, limit_s: floa
     return True
 
 
+TURNED = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
 class Turned(asyncio.Protocol):
     """One connection too many: told so, and closed."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
-            transport.write(
-                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            )
+        cast(asyncio.Transport, transport).write(TURNED)  # no isinstance: uvloop's transports are no subclass
         transport.close()
 
 

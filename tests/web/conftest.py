@@ -1,14 +1,20 @@
-"""A served application for each test that asks for one."""
+"""A served application for each test that asks for one, on the event loop that the daemon has."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from jobsd.registry.load import Registry
 from jobsd.store.db import Db
 from tests.support.engine import registered
 from tests.support.web import Site, registry_of, site
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

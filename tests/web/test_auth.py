@@ -57,24 +57,24 @@ async def test_another_user_is_another_actor(served: Site) -> None:
     socket.parent.chmod(0o755)
     os.chown(socket, -1, nobody.pw_gid)
 
-    run = await _as(nobody, socket)
+    run = await asyncio.to_thread(_as, nobody, socket)
 
     _, audit, _ = await served.ask("GET", f"/api/v1/runs/{run}/audit")
     assert [(entry["act"], entry["actor"]) for entry in audit["items"]] == [("queued", "unix:nobody")]
 
 
-async def _as(user: pwd.struct_passwd, socket: Path) -> str:
+def _as(user: pwd.struct_passwd, socket: Path) -> str:
     """Trigger as another user; the id of the run."""
-    process = await asyncio.create_subprocess_exec(
-        *("/usr/bin/python3", "-I", "-c", TRIGGER, str(socket)),
+    return subprocess.run(
+        ["/usr/bin/python3", "-I", "-c", TRIGGER, str(socket)],
         user=user.pw_uid,
         group=user.pw_gid,
         extra_groups=[],
         cwd="/",
-        stdout=subprocess.PIPE,
-    )
-    out, _ = await process.communicate()
-    return out.decode().strip()
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 TRIGGER = """
