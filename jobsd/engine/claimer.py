@@ -5,11 +5,11 @@ Woken by a notification, by the scheduler, by a place that becomes free and by t
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from jobsd.domain.events import DatabaseTrouble
 from jobsd.domain.job import JobDefinition
 from jobsd.engine.here import Here
+from jobsd.engine.nap import nap
 from jobsd.engine.worker import Workers
 from jobsd.store import jobs, runs
 from jobsd.store.db import Unavailable
@@ -47,9 +47,7 @@ class Claimer:
         wait_s = 0.0
         while True:
             self._here.pulse.advance("claimer")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait_s)
-            self._wake.clear()
+            await nap(self._wake, wait_s)
             try:
                 wait_s = await self._round()
             except Unavailable as gone:

@@ -5,7 +5,6 @@ Looked at when a run that others wait for has ended, when a wait is over, and no
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -15,6 +14,7 @@ from jobsd.domain.run import RunState
 from jobsd.domain.schedule import After
 from jobsd.domain.slot import Decision, SlotDecision
 from jobsd.engine.here import Here
+from jobsd.engine.nap import nap
 from jobsd.engine.scheduler import Entry, Scheduler
 from jobsd.store import slots
 from jobsd.store.db import Row, Unavailable
@@ -47,9 +47,7 @@ class Dependencies:
         """Look for ever; sleeps until told, if no job depends on another."""
         while True:
             self._here.pulse.advance("dependencies", allowed_s=float("inf") if self._wait_s is None else 60)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._wait_s)
-            self._wake.clear()
+            await nap(self._wake, self._wait_s)
             try:
                 self._wait_s = await self._look()
             except Unavailable as gone:

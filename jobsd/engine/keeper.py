@@ -8,7 +8,6 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 from jobsd.domain.errors import JobsdError
 from jobsd.domain.events import Event, LockSession, Noted, Observe
 from jobsd.domain.run import NodeId
+from jobsd.engine.nap import nap
 from jobsd.engine.pulse import Pulse
 from jobsd.registry.settings import LeaseSettings
 from jobsd.store import locks, nodes
@@ -39,6 +39,10 @@ class Where:
     registry: str
 
 
+async def _nothing(_missing: frozenset[Key]) -> None:
+    return None
+
+
 class Keeper:
     """Owns the lock session. Its public calls are for the main loop; what starts with `_` runs in its own thread."""
 
@@ -47,7 +51,7 @@ class Keeper:
         self.node = NodeId(0)
         self.up = False
         self.on_lease: Callable[[int], None] = lambda _ns: None  # called in the keeper's thread
-        self.on_adopted: Callable[[frozenset[Key]], None] = lambda _lost: None  # these two in the main loop
+        self.recheck: Callable[[frozenset[Key]], Awaitable[None]] = _nothing  # these two in the main loop
         self.on_fenced: Callable[[str], None] = lambda _reason: None
         self._lease = lease
         self._pulse = pulse
@@ -107,6 +111,9 @@ class Keeper:
         """Run a coroutine in the keeper's thread and await it here."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
+    async def _recheck(self, missing: frozenset[Key]) -> None:
+        await self.recheck(missing)
+
     def _observe(self, event: Event) -> None:
         self._main.call_soon_threadsafe(self._tell, event)
 
@@ -165,8 +172,7 @@ class Keeper:
 
     async def _beat_forever(self) -> None:
         while True:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._broken.wait(), self._lease.beat.total_seconds())
+            await nap(self._broken, self._lease.beat.total_seconds())
             try:
                 async with self._turn:
                     if self._lock is None or not await self._beat(self._lock):
@@ -223,9 +229,10 @@ class Keeper:
             await asyncio.sleep(RETRY_S)
             missing -= await locks.retake(lock, missing)
         self._held -= missing
+        checking = asyncio.run_coroutine_threadsafe(self._recheck(frozenset(missing)), self._main)
+        await asyncio.wrap_future(checking)
         self._lock, self.up = lock, True
         self._observe(LockSession("adopted", runs=len(self._held)))
-        self._main.call_soon_threadsafe(self.on_adopted, frozenset(missing))
         return True
 
     def _fence(self, reason: str) -> None:

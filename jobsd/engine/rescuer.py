@@ -5,13 +5,13 @@ its runs are settled as lost, with the evidence.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 
 from jobsd.domain.events import DatabaseTrouble, RunsLost
 from jobsd.domain.lifecycle import SettlePolicy, settle
 from jobsd.domain.outcome import Lost
-from jobsd.domain.run import NodeId
+from jobsd.domain.run import ClaimedRun, NodeId
 from jobsd.engine.here import Here
 from jobsd.registry.settings import LeaseSettings
 from jobsd.store import history, locks, nodes, runs
@@ -37,6 +37,18 @@ class Rescuer:
             proof = {"proof": "a successor holds the state directory's lock and no process is left", "node": other.name}
             await nodes.declare_dead(self._here.db, other, proof)
         await self._settle_dead()
+
+    async def running_here(self) -> list[ClaimedRun]:
+        """What the database counts as running on this node."""
+        return await runs.running_on(self._here.db, self._here.keeper.node)
+
+    async def requeue_unstarted(self, claimed: Sequence[ClaimedRun]) -> None:
+        """Put back runs whose claim was done while its answer was lost: they never began here."""
+        never = Lost("the answer to its claim was lost; it never began")
+        policy, now = SettlePolicy(restartable=True), self._here.keeper.now()
+        ended = [Ended(run, self._here.keeper.node, settle(run, policy, never, now), now) for run in claimed]
+        if ended:
+            await history.settle(self._here.db, ended, self._here.actor)
 
     async def run(self) -> None:
         """Watch the others for ever."""

@@ -6,7 +6,6 @@ Waiting for other jobs is in `engine.dependencies`.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
@@ -18,6 +17,7 @@ from jobsd.domain.lock_key import lock_key_of
 from jobsd.domain.schedule import Schedule, schedule_of
 from jobsd.domain.slot import MAKES_A_RUN, Decision, SlotDecision
 from jobsd.engine.here import Here
+from jobsd.engine.nap import nap
 from jobsd.store import jobs, nodes, slots
 from jobsd.store.db import Row, Unavailable
 from jobsd.store.slots import Move, Wanted
@@ -112,9 +112,7 @@ class Scheduler:
         refreshed_s = asyncio.get_running_loop().time()
         while True:
             self._here.pulse.advance("scheduler")
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._sleep_s())
-            self._wake.clear()
+            await nap(self._wake, self._sleep_s())
             if self.paused or not self._here.keeper.up:
                 await asyncio.sleep(RETRY_S)
                 continue

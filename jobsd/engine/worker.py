@@ -4,7 +4,7 @@ Work that ignores its end is settled all the same; its place and its locks stay 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
@@ -16,6 +16,7 @@ from jobsd.domain.outcome import Failed, Interrupted, Lost, Outcome, TimedOut
 from jobsd.domain.run import ClaimedRun, RunId
 from jobsd.engine.executors.base import Execution, execute
 from jobsd.engine.keeper import Keeper
+from jobsd.engine.reporter import Reporter
 from jobsd.engine.settler import Settler
 from jobsd.store.history import Ended
 from jobsd.store.locks import Key
@@ -31,6 +32,7 @@ class _Running:
     keys: Sequence[Key]
     stop: "asyncio.Future[Interrupted | Lost]"
     began_s: float = field(default_factory=monotonic)
+    task: "asyncio.Task[Outcome] | None" = None
     settled: bool = False  # it ignored its end: only its place and its locks are still taken
 
 
@@ -38,7 +40,7 @@ class Workers:
     """The node's places for executions."""
 
     def __init__(self, places: int, keeper: Keeper, settler: Settler, observe: Observe) -> None:
-        self.prepare: Callable[[ClaimedRun], Execution]  # set by the daemon: definition, handler, connections
+        self.prepare: Callable[[ClaimedRun], tuple[Execution, Reporter]]  # set by the daemon
         self.policy: Callable[[str], SettlePolicy]  # set by the daemon: what the job declared
         self.on_free: Callable[[], None] = lambda: None
         self._places = places
@@ -92,31 +94,49 @@ class Workers:
         """Wait until nothing is executed any more."""
         await self._idle.wait()
 
-    def run_of(self, key: Key) -> RunId | None:
-        """Which execution holds a key."""
-        return next((run_id for run_id, each in self._running.items() if key in each.keys), None)
+    async def ended(self) -> None:
+        """Wait until no execution is left that could still do something; what is settled may yet be written."""
+        tasks = [each.task for each in self._running.values() if each.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def held(self) -> Mapping[RunId, Sequence[Key]]:
+        """The locks of everything that has a place here."""
+        return {run_id: each.keys for run_id, each in self._running.items()}
+
+    def is_settled(self, run_id: RunId) -> bool:
+        """Whether it ignored its end: its run is settled, only its place and its locks are still taken."""
+        each = self._running.get(run_id)
+        return each is not None and each.settled
 
     async def _live(self, each: _Running) -> None:
         """From start to the place being free again."""
         run = each.run
-        task: asyncio.Task[Outcome] | None = None
         try:
-            execution = self.prepare(run)
-            task = asyncio.create_task(execute(execution), name=f"run {run.id} {run.job}")
-            outcome = await self._supervise(each, execution, task)
-            each.settled = not task.done()
+            outcome = await self._execute(each)
+            each.settled = each.task is not None and not each.task.done()
             decided = settle(run, self.policy(run.job), outcome, self._now())
             ended = Ended(run, self._keeper.node, decided, self._now())
             await self._settler.settle(ended, () if each.settled else each.keys)
             if each.settled:
-                await self._outlive(each, task)
+                await self._outlive(each)
         finally:
-            if task is not None and not task.done():
-                task.cancel()
+            if each.task is not None:
+                each.task.cancel()
             del self._running[run.id]
             if not self._running:
                 self._idle.set()
             self.on_free()
+
+    async def _execute(self, each: _Running) -> Outcome:
+        try:
+            execution, reporter = self.prepare(each.run)
+        except Exception as error:  # its job left the registry between the claim and here
+            return Failed("start", f"the run could not be prepared: {type(error).__name__}: {error}")
+        each.task = asyncio.create_task(execute(execution), name=f"run {each.run.id} {each.run.job}")
+        outcome = await self._supervise(each, execution, each.task)
+        await reporter.flush()
+        return outcome
 
     async def _supervise(self, each: _Running, execution: Execution, task: "asyncio.Task[Outcome]") -> Outcome:
         limit_s = execution.definition.timeout.total_seconds()
@@ -144,10 +164,11 @@ class Workers:
             error += "; it ignored its cancellation and is still running: its lock and its place stay taken"
         return TimedOut(limit_s, error, still_running, execution.usage)
 
-    async def _outlive(self, each: _Running, task: "asyncio.Task[Outcome]") -> None:
+    async def _outlive(self, each: _Running) -> None:
         """Keep place and locks of work that ignored its end, until it does end."""
         self._observe(RunIgnoresCancellation(each.run, monotonic() - each.began_s))
-        await asyncio.wait({task})
+        if each.task is not None:
+            await asyncio.wait({each.task})
         self._observe(RunIgnoresCancellation(each.run, monotonic() - each.began_s, ended=True))
         await self._keeper.unlock(each.keys)
 

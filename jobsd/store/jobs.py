@@ -60,6 +60,17 @@ ADD_KEYS = """
 KEYS = """
     SELECT name, id FROM jobsd.lock_key WHERE name = ANY ($1::text[])
 """
+# A look back over a job's latest runs, newest first: the first completed one ends it.
+SUCCESSES = """
+    SELECT j.job, r.finished_at AS at
+      FROM unnest($1::text[]) AS j(job)
+     CROSS JOIN LATERAL (
+        SELECT q.finished_at
+          FROM (SELECT finished_at, state, id FROM jobsd.run WHERE job = j.job ORDER BY id DESC LIMIT 1000) AS q
+         WHERE q.state = 'completed'
+         ORDER BY q.id DESC
+         LIMIT 1) AS r
+"""
 AUDIT = """
     INSERT INTO jobsd.audit (sequence, act, actor, job, reason, detail)
     VALUES (nextval($1::regclass), $2, $3, $4, $5, $6::jsonb)
@@ -144,3 +155,9 @@ async def audit(
     sequence = f'"{db.schema}".audit_sequence'
     text = None if detail is None else orjson.dumps(detail, default=str).decode()
     await db.execute(AUDIT, sequence, act, actor, job, reason or None, text)
+
+
+async def successes(db: Db, names: Sequence[str]) -> Mapping[str, float]:
+    """When each job last completed, as Unix time; of those whose last completed run is still there."""
+    rows = await db.fetch(SUCCESSES, names, timeout=60)
+    return {row["job"]: row["at"].timestamp() for row in rows}

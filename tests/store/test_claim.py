@@ -7,6 +7,7 @@ import pytest
 
 from jobsd.store import jobs
 from jobsd.store.db import Db
+from jobsd.store.locks import Key
 from tests.support.engine import enqueued, job, node, registered, request
 
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid IN (1, 2) AND pid = $1"
@@ -163,9 +164,15 @@ async def test_without_the_lock_session_nothing_is_claimed_and_with_a_new_one_th
         await here.keeper.claim(request(here))
         pid = await here.keeper.ask(lambda lock: lock.session.fetchval("SELECT pg_backend_pid()"))
         adopted = asyncio.get_running_loop().create_future()
-        here.keeper.on_adopted = adopted.set_result
+
+        async def recheck(missing: frozenset[Key]) -> None:
+            adopted.set_result(missing)
+
+        here.keeper.recheck = recheck
         await db.execute("SELECT pg_terminate_backend($1)", pid)
         missing = await adopted
+        while not here.keeper.up:
+            await asyncio.sleep(0)
         new = await here.keeper.ask(lambda lock: lock.session.fetchval("SELECT pg_backend_pid()"))
         locks = await db.fetchval(LOCKS, new)
 

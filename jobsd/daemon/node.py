@@ -1,0 +1,286 @@
+"""A node put together: the engine's loops with what each needs of the others. What it does when, `serve` says."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobsd import handlers
+from jobsd.domain.events import DatabaseTrouble, LoopBlocked, Noted, Observe
+from jobsd.domain.lifecycle import SettlePolicy
+from jobsd.domain.outcome import AlertRow, Interrupted, Lost
+from jobsd.domain.run import ClaimedRun
+from jobsd.engine.alerter import Alerter
+from jobsd.engine.claimer import Claimer
+from jobsd.engine.dependencies import Dependencies
+from jobsd.engine.executors.base import Execution
+from jobsd.engine.executors.guardians import Guardians
+from jobsd.engine.here import Here
+from jobsd.engine.keeper import Keeper, Where
+from jobsd.engine.pulse import Pulse
+from jobsd.engine.reporter import Reporter
+from jobsd.engine.rescuer import Rescuer
+from jobsd.engine.scheduler import Scheduler
+from jobsd.engine.settler import Settler
+from jobsd.engine.stall import StallWatch, blocked_alert
+from jobsd.engine.worker import Workers
+from jobsd.observe import channels
+from jobsd.observe.metrics import Metrics
+from jobsd.observe.redact import Redactor, secrets_of
+from jobsd.registry.load import Registry
+from jobsd.store import alerts, jobs, nodes, queue, wake
+from jobsd.store.db import Db, Row, Unavailable, dedicated
+from jobsd.store.history import Ended
+from jobsd.store.locks import Key
+from jobsd.store.nodes import Identity
+
+GAUGES_S = 15.0
+FENCED_S = 60.0  # work that does not end for so long after the node was fenced ends the process
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a node is made of that outlives it."""
+
+    db: Db
+    lock_url: str  # past a pooler, if there is one
+    who: Identity
+    state_dir: Path
+    metrics: Metrics
+    redactor: Redactor
+    observe: Observe
+
+
+class Node:
+    """Open it, run its loops, end it."""
+
+    def __init__(self, parts: Parts, registry: Registry) -> None:
+        settings = registry.settings
+        pulse = Pulse()
+        where = Where(parts.lock_url, parts.db.schema, parts.who, settings.daemon.pools, registry.hash)
+        keeper = Keeper(where, settings.lease, pulse, parts.observe)
+        self.parts = parts
+        self.registry = registry
+        self.here = Here(parts.db, keeper, pulse, parts.observe, parts.who)
+        self.settler = Settler(self.here)
+        self.guardians = Guardians(parts.state_dir)
+        self.workers = Workers(settings.daemon.slots, keeper, self.settler, parts.observe)
+        self.claimer = Claimer(self.here, self.workers)
+        self.scheduler = Scheduler(self.here)
+        self.dependencies = Dependencies(self.here, self.scheduler)
+        self.rescuer = Rescuer(self.here, settings.lease)
+        tellers = channels.build(settings.alerts, parts.redactor)
+        self.alerter = Alerter(parts.db, tellers, settings.alerts, parts.observe, registry.jobs)
+        self.listener = wake.Listener(parts.lock_url, parts.db.schema, parts.who.name, self._heard)
+        self.stall = StallWatch(asyncio.get_running_loop(), parts.observe, parts.metrics.loop_lag, self._blocked)
+        self._fenced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._errands: set[asyncio.Task[None]] = set()
+        self._join()
+
+    def _join(self) -> None:
+        """Tell each part whom to tell."""
+        keeper = self.here.keeper
+        keeper.on_lease = self.guardians.renew
+        keeper.recheck = self._recheck
+        keeper.on_fenced = self._on_fenced
+        self.workers.prepare = self._prepare
+        self.workers.policy = self.rescuer.policy = self.policy
+        self.workers.on_free = self.rescuer.on_rescued = self.claimer.wake
+        self.settler.on_ended = self._on_ended
+        self.scheduler.on_runs = self._on_runs
+        self.dependencies.on_run = lambda _run: self.wake()
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Prove the lock session, settle what earlier starts left, register the jobs."""
+        await self.here.keeper.open()
+        await self.scheduler.note_downtime()
+        await self.rescuer.rescue_predecessors()
+        await self.load(self.registry)
+        if not await nodes.live(self.here.db, self.here.keeper.node):
+            gone = await jobs.registered(self.here.db) - set(self.registry.jobs)
+            await jobs.remove(self.here.db, sorted(gone))
+        self.parts.metrics.successes(await jobs.successes(self.here.db, list(self.registry.jobs)))
+        self.stall.start()
+
+    async def load(self, registry: Registry) -> None:
+        """Go on with this registry: schedules, claims, alerts and metrics."""
+        daemon = registry.settings.daemon
+        self.scheduler.dry_run = daemon.dry_run
+        self.scheduler.paused = self.claimer.paused = not daemon.enabled
+        self.parts.metrics.know(registry.jobs)
+        self.parts.redactor.add(registry.secrets | secrets_of(registry.settings, os.environ))
+        self.registry = registry
+        await self.scheduler.load(registry.jobs)
+        await self.claimer.load(registry.jobs, daemon.pools)
+        self.alerter.reload(
+            channels.build(registry.settings.alerts, self.parts.redactor), registry.settings.alerts, registry.jobs
+        )
+        self.dependencies.wake()
+
+    def loops(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """Each runs for ever; the first to end takes the process down."""
+        return {
+            "settler": self.settler.run,
+            "workers": self.workers.run,
+            "claimer": self.claimer.run,
+            "scheduler": self.scheduler.run,
+            "dependencies": self.dependencies.run,
+            "rescuer": self.rescuer.run,
+            "alerter": self.alerter.run,
+            "listener": self.listener.run,
+            "fence": self._refence,
+            "gauges": self._gauge,
+        }
+
+    async def drain(self, limit_s: float, cut: "asyncio.Future[None]") -> None:
+        """Start nothing new, let runs finish for `limit_s` seconds or until `cut`, then end them."""
+        self.scheduler.paused = self.claimer.paused = True
+        idle = asyncio.ensure_future(self.workers.idle())
+        waiting: set[asyncio.Future[None]] = {idle, cut}
+        await asyncio.wait(waiting, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if not idle.done():
+            self.workers.stop(Interrupted("the daemon is shutting down"))
+            await idle
+
+    async def close(self) -> None:
+        """Say goodbye and give every lock back."""
+        self.stall.stop()
+        try:
+            if self.here.keeper.node:
+                await nodes.stop(self.here.db, self.here.keeper.node)
+        except Unavailable as gone:
+            self.here.observe(Noted("goodbye_not_written", "warning", {"error": str(gone)}))
+        await self.here.keeper.close()
+
+    # -- what one part tells another --------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something may be claimable: here, and on other nodes if this one has no place or does not serve its pool."""
+        self.claimer.wake()
+        self._errand(self._tell_others("run"))
+
+    def policy(self, name: str) -> SettlePolicy:
+        """What a job declared for when an attempt is over; of one that is gone, that nothing is repeated."""
+        job = self.registry.jobs.get(name)
+        return SettlePolicy(job.retry_policy, job.restartable) if job else SettlePolicy()
+
+    def _prepare(self, run: ClaimedRun) -> tuple[Execution, Reporter]:
+        definition = self.registry.jobs[run.job]
+        reporter = Reporter(self.here, run)
+        url, name = self.parts.db.url, f"jobsd job {run.job}"
+        execution = Execution(
+            run=run,
+            definition=definition,
+            handler=handlers.resolve(definition),
+            params={**definition.params, **run.params},
+            report=reporter,
+            connect=lambda: dedicated(url, application_name=name, fence=run.fence, run_id=run.id),
+            guardians=self.guardians,
+            database_url=url,
+            dry_run=self.registry.settings.daemon.dry_run,
+        )
+        return execution, reporter
+
+    def _on_ended(self, ended: Sequence[Ended]) -> None:
+        names = {each.run.job for each in ended}
+        if any(each.settlement.alert for each in ended):
+            self.alerter.wake()
+        for name in sorted(names & self.dependencies.watched()):
+            self.dependencies.wake()
+            self._errand(self._tell_others(f"ended:{name}"))
+
+    def _on_runs(self, made: Sequence[Row]) -> None:
+        self.claimer.wake()
+        self.dependencies.wake()
+        ours = self.registry.settings.daemon.pools
+        elsewhere = any(
+            self.registry.jobs[row["job"]].pool not in ours for row in made if row["job"] in self.registry.jobs
+        )
+        if elsewhere or self.workers.free < len(made):
+            self._errand(self._tell_others("run"))
+
+    def _heard(self, what: str) -> None:
+        """A notification; the empty one stands for some that may have been missed."""
+        if what in ("", "run"):
+            self.claimer.wake()
+        if what in ("", "job"):
+            self.scheduler.wake(refresh=True)
+        if what == "" or what.startswith("ended:"):
+            self.dependencies.wake()
+
+    def _blocked(self, blocked: LoopBlocked) -> None:
+        self._errand(self._raise(blocked_alert(blocked)))
+
+    async def _raise(self, row: AlertRow) -> None:
+        await alerts.raise_alerts(self.here.db, [row])
+        self.alerter.wake()
+
+    async def _tell_others(self, what: str) -> None:
+        await wake.notify(self.here.db, what)
+
+    def _errand(self, work: Awaitable[None]) -> None:
+        """Something small to be done beside; what the database refuses just now, the others' polling makes up for."""
+
+        async def done() -> None:
+            try:
+                await work
+            except Unavailable as gone:
+                self.here.observe(Noted("errand_not_done", "warning", {"error": str(gone)}))
+
+        task = asyncio.create_task(done())
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    # -- the lock session's losses ----------------------------------------------------------------------------------
+
+    async def _recheck(self, missing: frozenset[Key]) -> None:
+        """After a new lock session: end what no longer is ours, settle claims whose answer was lost."""
+        theirs = {run.id: run for run in await self.rescuer.running_here()}
+        ours = self.workers.held()
+        without_key = {run_id for run_id, keys in ours.items() if missing.intersection(keys)}
+        moved_on = {run_id for run_id in ours if run_id not in theirs and not self.workers.is_settled(run_id)}
+        self.workers.stop(Lost("its lock could not be taken again after the lock session was lost"), list(without_key))
+        self.workers.stop(Lost("it had moved on when the lock session was back"), list(moved_on))
+        await self.rescuer.requeue_unstarted([run for run_id, run in theirs.items() if run_id not in ours])
+
+    def _on_fenced(self, reason: str) -> None:
+        if not self._fenced.done():
+            self._fenced.set_result(reason)
+
+    async def _refence(self) -> None:
+        """Each time the node is fenced: end everything it runs, wait until it is gone, then register anew."""
+        while True:
+            reason = await asyncio.shield(self._fenced)
+            paused = self.claimer.paused
+            self.claimer.paused = True
+            self.workers.stop(Lost(f"the node fenced itself: {reason}"))
+            async with asyncio.timeout(FENCED_S):
+                await self.workers.ended()
+            self._fenced = asyncio.get_running_loop().create_future()
+            await self._register_anew()
+            self.claimer.paused = paused
+            self.claimer.wake()
+
+    async def _register_anew(self) -> None:
+        wait_s = 0.2
+        while True:
+            try:
+                await self.here.keeper.open()
+                return await self.rescuer.rescue_predecessors()
+            except Unavailable:
+                await asyncio.sleep(wait_s)
+                wait_s = min(5.0, wait_s * 2)
+
+    async def _gauge(self) -> None:
+        """Now and then, what no event tells: how deep the queue is."""
+        while True:
+            try:
+                depth = await queue.depth(self.here.db)
+                counts = {"queued": depth.due + depth.later, "running": depth.running}
+                self.parts.metrics.queue(counts, depth.oldest_due_s)
+            except Unavailable as gone:
+                self.here.observe(DatabaseTrouble("gauges", str(gone)))
+            await asyncio.sleep(GAUGES_S)

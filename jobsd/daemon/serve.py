@@ -1,0 +1,271 @@
+"""The daemon's life: prove everything, open, tell that it is ready, run, drain, close."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+from traceback import format_exception
+
+from jobsd import handlers
+from jobsd.daemon import signals, state
+from jobsd.daemon.dump import dump
+from jobsd.daemon.node import Node, Parts
+from jobsd.daemon.reload import Reloader
+from jobsd.daemon.signals import Bell, Stage, Stop
+from jobsd.domain.errors import Exit, JobsdError, problem
+from jobsd.domain.events import Event, Noted, Observe
+from jobsd.observe import logs
+from jobsd.observe.metrics import Metrics
+from jobsd.observe.redact import Redactor, secrets_of
+from jobsd.observe.systemd import Systemd
+from jobsd.operations.runs import TriggerRequest, trigger
+from jobsd.registry.load import Registry
+from jobsd.registry.settings import Settings
+from jobsd.store import migrate
+from jobsd.store.db import Db, Unavailable, cannot_reach
+from jobsd.web import app
+from jobsd.web.deps import Deps
+from jobsd.web.listen import Addresses, listening
+from jobsd.web.vitals import LoopAge, Vitals
+
+STATUS_S = 5.0
+SOCKET = Path("/run/jobsd/jobsd.sock")
+STOP_MARGIN = timedelta(seconds=15)  # for what comes after the drain
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What there is to say once everything is proved."""
+
+    addresses: Addresses
+    registry: Registry
+    node: str
+    took_s: float
+
+
+async def serve(load: Callable[[], Registry], on_ready: Callable[[Ready], None] = lambda _ready: None) -> int:
+    """Run the daemon until it is told to stop; returns the exit status. Raises `JobsdError` when it cannot start."""
+    began_s = monotonic()
+    registry = await asyncio.to_thread(load)
+    if problems := handlers.check_handlers(registry):
+        raise JobsdError(tuple(problems), Exit.CONFIGURATION)
+    settings = registry.settings
+    redactor = logs.setup(settings.log, Redactor(registry.secrets | secrets_of(settings, os.environ)))
+    metrics = Metrics(registry.jobs)
+    observe = _both(logs.LogObserver(), metrics)
+    url = database_url(settings)
+    async with AsyncExitStack() as stack:
+        folder = state.state_dir(settings)
+        instance = stack.enter_context(state.held(folder))
+        await _schema_is_current(url, settings)
+        db = await stack.enter_async_context(_open(url, settings, instance))
+        lock_url = settings.database.direct_url.get_secret_value() if settings.database.direct_url else url
+        who = state.identity(settings, instance)
+        node = Node(Parts(db, lock_url, who, folder, metrics, redactor, observe), registry)
+        return await _Daemon(node, load, on_ready, began_s).live(stack)
+
+
+def database_url(settings: Settings) -> str:
+    """Raises E0301 when none is configured."""
+    if settings.database.url is None:
+        raise problem(
+            "E0301",
+            "no database is configured",
+            "set DATABASE_URL, or [database] url in jobsd.toml, or use: jobsd dev",
+            exit_code=Exit.CONFIGURATION,
+        )
+    return settings.database.url.get_secret_value()
+
+
+def _both(*observers: Observe) -> Observe:
+    def tell(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    return tell
+
+
+def _open(url: str, settings: Settings, instance: str) -> AbstractAsyncContextManager[Db]:
+    name = f"jobsd work {settings.daemon.name or instance[:8]}"
+    limit_s = settings.database.statement_timeout.total_seconds()
+    return Db.open(url, settings.database.schema_name, settings.database.pool, name, limit_s)
+
+
+async def _schema_is_current(url: str, settings: Settings) -> None:
+    """Reach the server, for a while if need be, and compare migrations. Raises E0302 to E0308."""
+    began_s, tries, wait_s = monotonic(), 0, 0.2
+    limit_s = settings.database.connect_timeout.total_seconds()
+    while True:
+        tries += 1
+        try:
+            status = await migrate.status(url, settings.database.schema_name)
+            return status.require_current()
+        except Unavailable as gone:
+            if monotonic() - began_s + wait_s > limit_s:
+                raise cannot_reach(url, gone, tries, monotonic() - began_s) from gone
+            await asyncio.sleep(wait_s)
+            wait_s = min(5.0, wait_s * 2)
+
+
+class _Daemon:
+    """Everything from the opening of a node to its end."""
+
+    def __init__(
+        self, node: Node, load: Callable[[], Registry], on_ready: Callable[[Ready], None], began_s: float
+    ) -> None:
+        self.node = node
+        self.systemd = Systemd()
+        self.reloader = Reloader(node, load)
+        self.started_at = datetime.now(UTC)
+        self.stop = Stop()
+        self._on_ready = on_ready
+        self._began_s = began_s
+        self._observe = node.parts.observe
+        self._errands: set[asyncio.Task[None]] = set()
+
+    async def live(self, stack: AsyncExitStack) -> int:
+        node, settings = self.node, self.node.registry.settings
+        signals.listen(self.stop, self._on_hup, self._on_usr1)
+        try:
+            await node.open()
+            socket = Path(settings.http.socket) if settings.http.socket else SOCKET if SOCKET.parent.is_dir() else None
+            web = app.build(self._deps())
+            addresses = await stack.enter_async_context(listening(web, settings.http.host, settings.http.port, socket))
+            bell = Bell(self._on_bell)
+            bell.listen(node.registry.jobs)
+            self.reloader.on_loaded = lambda registry: bell.listen(registry.jobs)
+            return await self._run(addresses)
+        except Unavailable as gone:
+            raise cannot_reach(node.parts.db.url, gone, 1, monotonic() - self._began_s) from gone
+        finally:
+            await node.close()
+
+    async def _run(self, addresses: Addresses) -> int:
+        """Until told to stop; a loop that ends takes the process down."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(_never_ends(name, run), name=name) for name, run in self.node.loops().items()
+                ]
+                tasks.append(group.create_task(self._tell_systemd(), name="systemd"))
+                self._tell_ready(addresses)
+                await self.stop.asked
+                await self._drain()
+                for task in tasks:
+                    task.cancel()
+        except BaseExceptionGroup as dead:
+            for error in dead.exceptions:
+                told = "".join(format_exception(error))
+                self._observe(
+                    Noted("loop_died", "error", {"error": f"{type(error).__name__}: {error}", "traceback": told})
+                )
+            return Exit.FAILED
+        self._observe(Noted("stopped", "info", {"node": self.node.parts.who.name}))
+        return Exit.OK
+
+    def _tell_ready(self, addresses: Addresses) -> None:
+        took_s = monotonic() - self._began_s
+        jobs = len(self.node.registry.jobs)
+        facts = {"url": addresses.url, "socket": str(addresses.socket), "jobs": jobs, "took_s": round(took_s, 3)}
+        self._observe(Noted("ready", "info", {"node": self.node.parts.who.name, "pid": os.getpid(), **facts}))
+        self.systemd.ready(f"ready: {jobs} jobs, {addresses.url}")
+        self._on_ready(Ready(addresses, self.node.registry, self.node.parts.who.name, took_s))
+
+    async def _drain(self) -> None:
+        """Let runs finish, asking systemd for the time that this takes; a second signal cuts it short."""
+        limit = self.node.registry.settings.daemon.drain
+        running = self.node.workers.running
+        names = ", ".join(f"{run.job} ({run.id})" for run, _ in running)
+        self._observe(Noted("draining", "info", {"runs": len(running), "limit_s": limit.total_seconds()}))
+        self.systemd.stopping(f"draining: {names}" if names else "stopping")
+        self.systemd.extend_timeout(limit + STOP_MARGIN)
+        await self.node.drain(limit.total_seconds(), self.stop.cut)
+
+    async def _tell_systemd(self) -> None:
+        """The watchdog is pinged only while every loop advances (P12)."""
+        every_s = min(STATUS_S, self.systemd.ping_every_s or STATUS_S)
+        while True:
+            await asyncio.sleep(every_s)
+            beats = self.node.here.pulse.beats()
+            self.node.parts.metrics.loops({loop: beat.age_s for loop, beat in beats.items()})
+            hung = [loop for loop, beat in beats.items() if not beat.alive]
+            if hung:
+                self._observe(Noted("loop_hung", "error", {"loops": hung}))
+            elif self.systemd.ping_every_s:
+                self.systemd.watchdog()
+            if self.stop.stage is Stage.RUNNING:
+                self.systemd.status(self._status())
+
+    def _status(self) -> str:
+        session = "" if self.node.here.keeper.up else "; no lock session: nothing new starts"
+        return f"{len(self.node.workers.running)} running, {len(self.node.registry.jobs)} jobs{session}"
+
+    # -- what the web side asks -------------------------------------------------------------------------------------
+
+    def _deps(self) -> Deps:
+        node = self.node
+        return Deps(
+            db=node.parts.db,
+            registry=lambda: node.registry,
+            vitals=self._vitals,
+            metrics=node.parts.metrics.render,
+            reload=self.reloader.reload,
+            wake=node.wake,
+            observe=self._observe,
+            node=node.parts.who.name,
+            started_at=self.started_at,
+            host=node.registry.settings.http.host,
+            redactor=node.parts.redactor,
+        )
+
+    def _vitals(self) -> Vitals:
+        beats = self.node.here.pulse.beats()
+        return Vitals(
+            loops={loop: LoopAge(beat.age_s, beat.allowed_s) for loop, beat in beats.items()},
+            lock_session_up=self.node.here.keeper.up,
+            draining=self.stop.stage is not Stage.RUNNING,
+            state_dir=self.node.parts.state_dir,
+            reload=self.reloader.last,
+        )
+
+    # -- signals ----------------------------------------------------------------------------------------------------
+
+    def _on_hup(self) -> None:
+        self._errand(self._reload())
+
+    async def _reload(self) -> None:
+        self.systemd.reloading()
+        with suppress(JobsdError):  # told in log, audit, metric and alert
+            await self.reloader.reload("signal:SIGHUP")
+        self.systemd.ready(self._status())
+
+    def _on_usr1(self) -> None:
+        self._observe(Noted("state", "info", dump(self.node)))
+
+    def _on_bell(self, job: str, name: str) -> None:
+        self._errand(self._trigger(job, name))
+
+    async def _trigger(self, job: str, name: str) -> None:
+        asked = TriggerRequest(reason=f"signal {name}")
+        await trigger(self.node.parts.db, self.node.registry, job, asked, f"signal:{name}")
+        self.node.wake()
+
+    def _errand(self, work: Awaitable[None]) -> None:
+        async def done() -> None:
+            try:
+                await work
+            except (JobsdError, Unavailable) as error:
+                self._observe(Noted("signal_not_served", "error", {"error": str(error)}))
+
+        task = asyncio.create_task(done())
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+
+async def _never_ends(name: str, run: Callable[[], Awaitable[None]]) -> None:
+    await run()
+    raise RuntimeError(f"the loop {name} has ended")

@@ -1,0 +1,57 @@
+"""A run's own words on their way to the database: progress a few times a second at most, messages one by one."""
+
+from collections.abc import Awaitable
+from time import monotonic
+
+from jobsd.domain.events import Noted
+from jobsd.domain.run import ClaimedRun
+from jobsd.engine.here import Here
+from jobsd.store import reports
+from jobsd.store.db import Unavailable
+
+EVERY_S = 0.25
+LONGEST = 10_000  # characters of one message
+MOST = 10_000  # messages of one attempt; what comes after is counted, not stored
+
+
+class Reporter:
+    """Of one attempt. What cannot be written because the run moved on, or the database is away, is told in the log."""
+
+    def __init__(self, here: Here, run: ClaimedRun) -> None:
+        self._here = here
+        self._run = run
+        self._latest: tuple[float, str] | None = None
+        self._written_s = 0.0
+        self._messages = 0
+
+    async def progress(self, fraction: float, note: str) -> None:
+        """Keep the latest; write it if the one before was written long enough ago."""
+        self._latest = (min(1.0, max(0.0, fraction)), note[:LONGEST].replace("\0", ""))
+        if monotonic() - self._written_s >= EVERY_S:
+            await self.flush()
+
+    async def message(self, level: str, text: str) -> None:
+        self._messages += 1
+        if self._messages == MOST:
+            text = f"this attempt has told {MOST} messages; further ones are not kept"
+        if self._messages <= MOST:
+            write = reports.message(self._here.db, self._run.id, self._run.fence, level, text[:LONGEST])
+            await self._try("message", write)
+
+    async def flush(self) -> None:
+        """Write the progress that was held back."""
+        if self._latest is not None:
+            latest, self._latest = self._latest, None
+            self._written_s = monotonic()
+            write = reports.progress(self._here.db, self._run.id, self._run.fence, *latest)
+            await self._try("progress", write)
+
+    async def _try(self, what: str, write: Awaitable[bool]) -> None:
+        try:
+            taken = await write
+            why = "" if taken else "the run has moved on"
+        except Unavailable as gone:
+            why = str(gone)
+        if why:
+            fields = {"run": self._run.id, "job": self._run.job, "what": what, "why": why}
+            self._here.observe(Noted("report_not_written", "warning", fields))
