@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+OULAD ?= $(wildcard ../shared/data/oulad)  # the whole set, where it is; else the extract in config/demo
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
@@ -17,7 +18,7 @@ help:  ## this list
 venv: $(STAMP)  ## the virtual environment, with everything in it
 
 demo: $(STAMP)  ## import real learning events, aggregate them, keep running; ARGS=--once ends when that is done
-	@$(BIN)/jobsd demo $(ARGS)
+	@$(BIN)/jobsd demo $(if $(strip $(OULAD)),--data $(OULAD)) $(ARGS)
 
 test: $(STAMP)  ## every test, in parallel, on an embedded PostgreSQL; ARGS="-k word" for some
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)

@@ -6,9 +6,9 @@ Everything it makes is in one folder, ./.jobsd. What the daemon does is `daemon`
 import asyncio
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
@@ -34,7 +34,7 @@ DATABASE = "jobsd"
 @click.option("--port", type=click.IntRange(0, 65535), help="Where to listen.  [default: 8620]")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path(".jobsd"), show_default=True, help="Its data.")
 @click.pass_context
-def dev(ctx: click.Context, fresh: bool, port: int | None, folder: Path) -> None:
+def dev(ctx: click.Context, fresh: bool, port: int | None, folder: Path) -> int:
     """Start everything here: PostgreSQL, schema, daemon.
 
     Takes the configuration that is found, or a demo where there is none yet. Listens on loopback only; no token needed.
@@ -44,6 +44,8 @@ def dev(ctx: click.Context, fresh: bool, port: int | None, folder: Path) -> None
       jobsd dev
       jobsd dev --fresh --port 9000
     """
+    import uvloop
+
     from jobsd.registry import files
 
     asked = (ctx.find_root().obj or {}).get("config")
@@ -52,7 +54,8 @@ def dev(ctx: click.Context, fresh: bool, port: int | None, folder: Path) -> None
     require_loopback(plan.load(""))
     if fresh:
         start_over(folder)
-    ctx.exit(asyncio.run(run(plan)))
+    status: int = uvloop.run(run(plan))
+    return status
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ class Plan:
     is_demo: bool
     folder: Path
     port: int | None
+    over: Mapping[str, Any] = field(default_factory=dict)  # further settings, over what the files say
 
     def load(self, url: str) -> "Registry":
         """The registry, with development mode's own places over what the files say. Raises `JobsdError`."""
@@ -73,6 +77,7 @@ class Plan:
 
     def flags(self, url: str) -> Mapping[str, Any]:
         own = {
+            **self.over,
             "database.url": url,
             "daemon.state_dir": str(self.folder),
             "http.socket": str(self.folder / "jobsd.sock"),  # as short as it was given: a socket's path has a limit
@@ -109,7 +114,14 @@ def start_over(folder: Path) -> None:
         os.close(lock)
 
 
-async def run(plan: Plan) -> int:
+def hints(plan: Plan, ready: "Ready") -> None:
+    """What to do next, and how to leave."""
+    example = "slow-demo" if plan.is_demo else next(iter(ready.registry.jobs), "JOB")
+    click.echo(f"\n  In another terminal:  jobsd trigger {example} --wait    jobsd run list    jobsd job list")
+    click.echo(f"  Ctrl-C stops; data stays in {plan.folder}/ (jobsd dev --fresh starts over)\n")
+
+
+async def run(plan: Plan, when_up: Callable[[Plan, "Ready"], None] = hints) -> int:
     """Bring everything up, tell so, and stay until a signal ends it; the daemon's exit status."""
     from jobsd import daemon, embedded
     from jobsd.store.migrate import migrate
@@ -124,7 +136,12 @@ async def run(plan: Plan) -> int:
             await server.create_database(DATABASE)
             applied = await migrate(url, plan.load(url).settings.database.schema_name)
         ok("schema", f"{len(applied)} migrations" if applied else "up to date", took())
-        return await daemon.serve(partial(plan.load, url), on_ready=lambda ready: screen(plan, ready, url))
+
+        def on_ready(ready: "Ready") -> None:
+            screen(plan, ready, url)
+            when_up(plan, ready)
+
+        return await daemon.serve(partial(plan.load, url), on_ready)
     finally:
         await asyncio.to_thread(server.stop)
 
@@ -140,7 +157,7 @@ def ok(what: str, fact: str, more: str = "") -> None:
 
 
 def screen(plan: Plan, ready: "Ready", url: str) -> None:
-    """The rest of the first screen: what there is, where to look, what comes next, what to do."""
+    """The rest of the first screen: what there is, where to look, what comes next."""
     base, jobs = ready.addresses.url, ready.registry.jobs
     ok("jobs", f"{len(jobs)} demo jobs" if plan.is_demo else f"{len(jobs)} jobs", origin(plan))
     ok("listening", base.removeprefix("http://"))
@@ -149,9 +166,6 @@ def screen(plan: Plan, ready: "Ready", url: str) -> None:
     click.echo(f"  Metrics    {base}/metrics")
     click.echo(f"  Database   {url}\n")
     upcoming(ready.registry)
-    example = "slow-demo" if plan.is_demo else next(iter(jobs), "JOB")
-    click.echo(f"\n  In another terminal:  jobsd trigger {example} --wait    jobsd run list    jobsd job list")
-    click.echo(f"  Ctrl-C stops; data stays in {plan.folder}/ (jobsd dev --fresh starts over)\n")
 
 
 def origin(plan: Plan) -> str:

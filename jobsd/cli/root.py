@@ -28,6 +28,7 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "dev": Entry("jobsd.cli.dev:dev", "start everything here: PostgreSQL, schema, daemon", "Start"),
+    "demo": Entry("jobsd.cli.demo:demo", "", ""),  # make demo
     "serve": Entry("jobsd.cli.serve:serve", "run the daemon; needs DATABASE_URL", "Start"),
     "check": Entry("jobsd.cli.check:check", "prove configuration, handlers, database and schema", "Start"),
     "status": Entry("jobsd.cli.status:status", "nodes, jobs and runs at a glance", "Look"),
@@ -70,7 +71,7 @@ class Root(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        for group in dict.fromkeys(entry.group for entry in COMMANDS.values()):
+        for group in filter(None, dict.fromkeys(entry.group for entry in COMMANDS.values())):
             with formatter.section(group):
                 formatter.write_dl(
                     [(name, entry.help) for name, entry in COMMANDS.items() if entry.group == group], col_max=12
