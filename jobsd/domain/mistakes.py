@@ -8,6 +8,7 @@ from jobsd.domain.cron import ScheduleError, parse
 from jobsd.domain.duration import format_duration
 from jobsd.domain.errors import did_you_mean
 from jobsd.domain.job import Blackout, ScheduleSpec
+from jobsd.domain.ticks_of import always_dark
 from jobsd.domain.zone import SECOND, in_zone
 
 LONGEST_BLACKOUT = timedelta(days=31)
@@ -17,15 +18,21 @@ _MACHINES_OWN = ("localtime", "posixrules", "Factory")  # names whose meaning de
 
 def mistakes(spec: ScheduleSpec) -> Iterator[ScheduleError]:
     """All of them, each with its code, its key within the schedule's table, and its place in a cron expression."""
-    yield from _form(spec)
-    yield from _interval(spec)
+    found = [*_form(spec), *_interval(spec), *_times(spec)]
+    yield from found
+    if spec.blackout and not found and always_dark(spec):
+        yield ScheduleError("E0212", "the schedule never fires: every slot is within a blackout", "blackout")
+
+
+def _times(spec: ScheduleSpec) -> Iterator[ScheduleError]:
     if spec.cron is not None:
         yield from _cron(spec.cron, "cron")
-    zone = list(_zone(spec.timezone))
-    yield from zone
-    yield from _limits(spec, "UTC" if zone else spec.timezone)
+    unknown = list(_zone(spec.timezone))
+    yield from unknown
+    zone = "UTC" if unknown else spec.timezone
+    yield from _limits(spec, zone)
     for index, blackout in enumerate(spec.blackout):
-        yield from _blackout(blackout, f"blackout.{index}", "UTC" if zone else spec.timezone)
+        yield from _blackout(blackout, f"blackout.{index}", zone)
 
 
 def _form(spec: ScheduleSpec) -> Iterator[ScheduleError]:

@@ -3,18 +3,18 @@
 All instants are aware UTC, slots are whole seconds. A schedule that is wrong is told by `domain.mistakes`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from jobsd.domain.cron import ScheduleError, parse
-from jobsd.domain.job import Blackout, ScheduleSpec
-from jobsd.domain.limits import EVER, Blackouts, Limits, Recurring, Window
+from jobsd.domain.cron import ScheduleError
+from jobsd.domain.job import ScheduleSpec
+from jobsd.domain.limits import Limits
 from jobsd.domain.mistakes import mistakes
 from jobsd.domain.slot import SlotDecision
 from jobsd.domain.taken import by_blackouts, by_daylight_saving
-from jobsd.domain.ticks import CronTicks, IntervalTicks, Rule, Ticks
-from jobsd.domain.zone import SECOND, ceiling, floor, in_zone, instant_of, start_of
+from jobsd.domain.ticks import Rule, Ticks
+from jobsd.domain.ticks_of import limits_of, ticks_of
+from jobsd.domain.zone import floor, instant_of
 
 __all__ = ["After", "Cron", "Interval", "Manual", "Schedule", "ScheduleError", "schedule_of"]
 
@@ -117,40 +117,7 @@ def schedule_of(spec: ScheduleSpec | None) -> Schedule:
         raise mistake
     if spec.after is not None:
         return After(spec.after)
-    schedule = _timed(spec)
-    if _never_free(schedule.ticks, schedule.limits.blackouts):
-        raise ScheduleError("E0212", "the schedule never fires: every slot is within a blackout", "blackout")
-    return schedule
-
-
-def _timed(spec: ScheduleSpec) -> Interval | Cron:
+    ticks, limits = ticks_of(spec), limits_of(spec)
     if spec.cron is not None:
-        return Cron(_cron(spec.cron, spec.timezone, spec.dst), _limits(spec), spec.timezone, spec.cron, spec.dst)
-    every = spec.every or timedelta()  # one of them is given: `mistakes` has seen to it
-    ticks = IntervalTicks(every // SECOND, spec.offset // SECOND)
-    return Interval(ticks, _limits(spec), spec.timezone, every, spec.offset)
-
-
-def _cron(text: str, zone: str, rule: Rule) -> CronTicks:
-    expression = parse(text)
-    return CronTicks(expression.wall, zone, rule, expression.fixed)
-
-
-def _limits(spec: ScheduleSpec) -> Limits:
-    start = ceiling(in_zone(spec.starts, spec.timezone)) if spec.starts else EVER[0]
-    end = ceiling(in_zone(spec.ends, spec.timezone)) if spec.ends else EVER[1]
-    return Limits(start - 1, end - 1, tuple(_blackouts(spec.blackout, spec.timezone)))
-
-
-def _blackouts(specs: tuple[Blackout, ...], zone: str) -> Iterator[Window | Recurring]:
-    for spec in specs:
-        if spec.start is not None and spec.end is not None:
-            yield Window(ceiling(in_zone(spec.start, zone)), ceiling(in_zone(spec.end, zone)))
-        elif spec.cron is not None and spec.duration is not None:
-            yield Recurring(_cron(spec.cron, zone, "debian"), spec.duration // SECOND)
-
-
-def _never_free(ticks: Ticks, blackouts: Blackouts) -> bool:
-    """Whether recurring blackouts leave no tick at all."""
-    recurring = tuple(blackout for blackout in blackouts if isinstance(blackout, Recurring))
-    return bool(recurring) and Limits(blackouts=recurring).next(ticks, start_of(2000)) is None
+        return Cron(ticks, limits, spec.timezone, spec.cron, spec.dst)
+    return Interval(ticks, limits, spec.timezone, spec.every or timedelta(), spec.offset)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from jobsd.domain.limits import Limits
 from jobsd.domain.slot import Decision, SlotDecision
 from jobsd.domain.ticks import Ticks
-from jobsd.domain.zone import EPOCH, floor, instant_of
+from jobsd.domain.zone import EPOCH, clamp, floor, instant_of
 
 MICROSECOND = timedelta(microseconds=1)
 SECOND_US = 1_000_000
@@ -31,8 +31,10 @@ def by_daylight_saving(
     ticks: Ticks, limits: Limits, after: datetime, until: datetime, limit: int
 ) -> list[SlotDecision]:
     """A stretch for each of the last `limit` jumps of the clock in (after, until], and one for all the older ones."""
-    low = max((after - EPOCH) // MICROSECOND, limits.after * SECOND_US + SECOND_US - 1)
-    high = min((until - EPOCH) // MICROSECOND, limits.until * SECOND_US + SECOND_US - 1)
+    low = max((clamp(after) - EPOCH) // MICROSECOND, limits.after * SECOND_US + SECOND_US - 1)
+    high = min((clamp(until) - EPOCH) // MICROSECOND, limits.until * SECOND_US + SECOND_US - 1)
+    if low >= high:
+        return []
     found = [
         SlotDecision(Decision.DAYLIGHT_SAVING, kept[0], kept[-1], len(kept), lost.reason)
         for lost in ticks.lost(low // SECOND_US, high // SECOND_US)

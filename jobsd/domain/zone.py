@@ -31,14 +31,19 @@ class Piece(NamedTuple):
     fresh: int  # wall time from which this piece shows what the clock has not shown before
 
 
+def clamp(instant: datetime) -> datetime:
+    """The instant itself, or the nearer end of the years that are counted."""
+    return min(max(instant, FLOOR), CEILING)
+
+
 def floor(instant: datetime) -> int:
     """The last whole second at or before an aware instant; years outside 1900 to 9997 count as their ends."""
-    return (min(max(instant, FLOOR), CEILING) - EPOCH) // SECOND
+    return (clamp(instant) - EPOCH) // SECOND
 
 
 def ceiling(instant: datetime) -> int:
     """The first whole second at or after an aware instant, with the same ends."""
-    return -((EPOCH - min(max(instant, FLOOR), CEILING)) // SECOND)
+    return -((EPOCH - clamp(instant)) // SECOND)
 
 
 def in_zone(at: datetime, zone: str) -> datetime:

@@ -218,6 +218,27 @@ def test_a_schedule_is_described_in_plain_english(keys: dict[str, object], said:
     assert describe(schedule_of(None)) == "by hand"
 
 
+@pytest.mark.req("P1")
+@pytest.mark.parametrize("year", [1, 1899, 1900, 9996, 9997, 9998, 9999])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"every": "1h"},
+        {"cron": "30 2 * * *", "timezone": "Pacific/Apia", "dst": "once"},
+        {"every": "1h", "starts": "0001-01-01T00:00", "ends": "9999-12-31T00:00"},
+        {"cron": "0 * * * *", "blackout": [{"cron": "0 22 * * *", "duration": "8h"}]},
+    ],
+)
+def test_a_clock_at_the_ends_of_time_gets_an_answer(keys: dict[str, object], year: int) -> None:
+    schedule, now = timed(**keys), utc(f"{year:04}-12-31 20:00")
+
+    following = schedule.next_after(now)
+
+    assert (following is not None and following > now) if year < 9997 else following is None or year == 9997
+    assert all(slot <= now for slot in schedule.latest(utc("0001-01-01"), now, 3))
+    assert schedule.count(now, now) == 0 and schedule.notes(now, now) == []
+
+
 NOW, IN_TEN_YEARS = utc("2026-11-22 15:00"), utc("2036-11-22 15:00")
 
 
