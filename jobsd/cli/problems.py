@@ -31,7 +31,9 @@ def rejected(status: int, document: Mapping[str, Any], at: str) -> JobsdError:
     if (hint := document.get("hint")) and not any(hint in one.hints for one in found):
         last = found[-1]
         found[-1] = Problem(last.code, last.message, last.place, last.note, (*last.hints, *str(hint).split("\n")))
-    return JobsdError(tuple(found), EXITS.get(status, Exit.FAILED), {"status": status, "at": at, **document})
+    of_file = all(one.code.startswith("E02") for one in found)  # a configuration that the daemon would not take up
+    exit_code = Exit.CONFIGURATION if of_file else EXITS.get(status, Exit.FAILED)
+    return JobsdError(tuple(found), exit_code, {"status": status, "at": at, **document})
 
 
 def _problem(entry: Mapping[str, Any], document: Mapping[str, Any], status: int) -> Problem:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 Kind = Literal["text", "state", "ago", "span", "json"]
 FORMATS = ("table", "json", "jsonl", "tsv")
-KEPT = 24  # signs of a column that a narrow terminal does not take away
+GAP = 2  # blanks between columns
+LEAST = 8  # signs that a narrow terminal leaves of a column
 ENDLESS = 100_000  # columns of a table that nobody looks at: nothing is cut
 
 
@@ -116,22 +117,34 @@ def cell(column: Column, item: Row, now: datetime) -> "Text":
 
 
 def _table(found: Sequence[Row], columns: Sequence[Column]) -> None:
-    """A wide column that nothing is in is left out; the others keep room for what they hold, up to `KEPT` signs."""
+    """A wide column that nothing is in is left out."""
     from rich.table import Table
 
-    now = datetime.now(UTC)
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
-    filled = []
-    for column in columns:
-        cells = [cell(column, item, now) for item in found]
-        longest = max(text.cell_len for text in cells)
-        if longest or not column.wide:
-            kept = None if column.wide else min(KEPT, max(longest, len(column.heading)))
-            table.add_column(column.heading, no_wrap=True, overflow="ellipsis", min_width=kept)
-            filled.append(cells)
-    for row in zip(*filled, strict=True):
+    now, out = datetime.now(UTC), console()
+    cells = {column: [cell(column, item, now) for item in found] for column in columns}
+    shown = [column for column in columns if not column.wide or any(cells[column])]
+    natural = [max(len(column.heading), *(text.cell_len for text in cells[column])) for column in shown]
+    widths = fitted(natural, [column.wide for column in shown], out.width - GAP * (len(shown) - 1))
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_edge=False, header_style="bold")
+    for column, width in zip(shown, widths, strict=True):
+        table.add_column(column.heading, no_wrap=True, overflow="ellipsis", width=width)
+    for row in zip(*(cells[column] for column in shown), strict=True):
         table.add_row(*row)
-    console().print(table)
+    out.print(table)
+
+
+def fitted(natural: Sequence[int], wide: Sequence[bool], room: int) -> list[int]:
+    """Widths that fit into `room`: the wide columns give way first, down to `LEAST`, the widest of them first.
+
+    Then the others do, likewise. What fits even so less than that is cut by the terminal.
+    """
+    widths = [min(width, max(room, LEAST)) for width in natural]
+    for giving in ([i for i, gives in enumerate(wide) if gives], range(len(widths))):
+        while sum(widths) > room and (widest := max(giving, key=widths.__getitem__, default=None)) is not None:
+            if widths[widest] <= LEAST:
+                break
+            widths[widest] -= 1
+    return widths
 
 
 def _facts(facts: Sequence[tuple[Column, Row]]) -> None:

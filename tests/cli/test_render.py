@@ -69,3 +69,20 @@ def test_what_has_several_lines_stays_in_its_column(capsys: pytest.CaptureFixtur
     render.record({"id": 7, "error": "one\ntwo"}, COLUMNS, "table")
 
     assert capsys.readouterr().out == "run    7\nerror  one\n       two\n"
+
+
+@pytest.mark.parametrize(
+    ("natural", "wide", "room", "widths"),
+    [
+        ([5, 10], [False, True], 80, [5, 10]),
+        ([5, 100], [False, True], 30, [5, 25]),
+        ([5, 40, 60], [False, True, True], 65, [5, 30, 30]),
+        ([20, 20, 60], [False, False, True], 40, [16, 16, 8]),
+        ([20, 20], [False, False], 10, [8, 8]),
+        ([3], [False], 1, [3]),
+    ],
+)
+def test_wide_columns_give_way_first_and_the_widest_of_them_most(
+    natural: list[int], wide: list[bool], room: int, widths: list[int]
+) -> None:
+    assert render.fitted(natural, wide, room) == widths

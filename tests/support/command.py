@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "jobsd")
-MINE = ("JOBSD_", "DATABASE_URL", "JOB_", "NO_COLOR", "TERM")
+MINE = ("JOBSD_", "DATABASE_URL", "JOB_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 LIMIT_S = 60.0  # nothing takes so long; it only ends a test that hangs
 

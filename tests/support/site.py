@@ -6,6 +6,7 @@ engine's own parts, and waits for the command's requests through the application
 
 import asyncio
 import os
+import pwd
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -40,7 +41,8 @@ class Site:
     registry: Registry
     folder: Path
     addresses: Addresses
-    asked: asyncio.Semaphore
+    asked: asyncio.Semaphore  # one for each change that was asked for
+    vitals: Vitals
     deps: Deps
 
     @property
@@ -92,11 +94,12 @@ async def site(db: Db, jobs: str) -> AsyncIterator[Site]:
         registry, asked = load(folder / "jobsd.toml", {}), asyncio.Semaphore(0)
         await registered(db, *registry.jobs.values())
         vitals = Vitals({"scheduler": LoopAge(0.1, 5.0)}, True, False, folder)
+        opened: list[Site] = []
         async with node(db) as here:
             deps = Deps(
                 db=db,
                 registry=lambda: registry,
-                vitals=lambda: vitals,
+                vitals=lambda: opened[0].vitals,
                 metrics=lambda: (b"", "text/plain"),
                 reload=_no_reload,
                 wake=asked.release,
@@ -105,7 +108,8 @@ async def site(db: Db, jobs: str) -> AsyncIterator[Site]:
                 started_at=datetime.now(UTC),
             )
             async with listening(build(deps), "127.0.0.1", 0, folder / "jobsd.sock") as addresses:
-                yield Site(db, here, registry, folder, addresses, asked, deps)
+                opened.append(Site(db, here, registry, folder, addresses, asked, vitals, deps))
+                yield opened[0]
 
 
 async def _no_reload(actor: str, reason: str | None) -> Reloaded:
@@ -114,6 +118,4 @@ async def _no_reload(actor: str, reason: str | None) -> Reloaded:
 
 def me() -> str:
     """The actor that the daemon sees in this user."""
-    import pwd
-
     return f"unix:{pwd.getpwuid(os.getuid()).pw_name}"
