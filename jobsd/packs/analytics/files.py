@@ -38,13 +38,12 @@ def _looked(folder: Path) -> str:
 
 
 class Source:
-    """One open file. Knows the line it is at and how much of it is read, 0 to 1, compressed or not."""
+    """One open file. Knows the line it is at and how many bytes of it are read, as it is stored."""
 
     def __init__(self, path: Path, raw: BinaryIO) -> None:
         self.path = path
         self.line = 0
         self._raw = raw
-        self._size = max(1, path.stat().st_size)
         self._file = cast(BinaryIO, gzip.GzipFile(fileobj=raw, mode="rb")) if path.suffix == ".gz" else raw
 
     @property
@@ -52,8 +51,8 @@ class Source:
         return f"{self.path}:{self.line}"
 
     @property
-    def read(self) -> float:
-        return min(1.0, self._raw.tell() / self._size)
+    def read(self) -> int:
+        return self._raw.tell()
 
     def lines(self) -> Iterator[str]:
         """Every line with its end. Raises `BadInput` for what is not text in UTF-8 or not gzip."""

@@ -104,7 +104,8 @@ def _reader(params: ImportParams) -> Reader:
 
 async def _stage(ctx: JobContext, connection: Connection, reader: Reader) -> Staged:
     staged, mistakes = Staged(len(reader.paths)), Mistakes([])
-    for number, path in enumerate(reader.paths):
+    before, size = 0, sum(path.stat().st_size for path in reader.paths)
+    for path in reader.paths:
         with files.opened(path) as source:
             events, more = reader.events(source), True
             while more and mistakes.count <= MISTAKES_TOLD:
@@ -113,8 +114,9 @@ async def _stage(ctx: JobContext, connection: Connection, reader: Reader) -> Sta
                     await staging.add(connection, staged.kinds.total(), chunk)
                 staged.kinds.update(event.kind for event in chunk)
                 staged.unknown_days += sum(event.day_unknown for event in chunk)
-                read = (number + source.read) / len(reader.paths)
-                await ctx.progress(read / 2, f"{path.name}: {staged.kinds.total():,} events read")
+                read = (before + source.read) / max(1, size)
+                await ctx.progress(min(1.0, read) / 2, f"{path.name}: {staged.kinds.total():,} events read")
+            before += source.read
     mistakes.raise_any()
     return staged
 
