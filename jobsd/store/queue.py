@@ -97,14 +97,16 @@ def _columns(rows: Sequence[NewRun]) -> list[list[Any]]:
     ]
 
 
+# Two joins, since an OR over both would walk the whole of both indexes.
 EXISTING = """
-    SELECT a.n, r.id
-      FROM unnest($1::text[], $2::timestamptz[], $3::text[])
-           WITH ORDINALITY AS a (job, slot_at, idempotency_key, n)
-      JOIN jobsd.run r
-        ON r.job = a.job
-       AND (r.slot_at = a.slot_at OR r.idempotency_key = a.idempotency_key)
-     ORDER BY a.n, r.id
+    WITH a AS MATERIALIZED (
+        SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[])
+                      WITH ORDINALITY AS a (job, slot_at, idempotency_key, n)
+    )
+    SELECT a.n, r.id FROM a JOIN jobsd.run r ON r.job = a.job AND r.slot_at = a.slot_at
+     UNION ALL
+    SELECT a.n, r.id FROM a JOIN jobsd.run r ON r.job = a.job AND r.idempotency_key = a.idempotency_key
+     ORDER BY n, id
 """
 
 
