@@ -56,7 +56,8 @@ def failure(end: End, guarded: Guarded) -> Failed:
         case NotStarted(why=why):
             return Failed("lease", f"not started: {why}")
         case GuardianDied(status):
-            return Failed("guardian", f"its guardian process {_ended_with(status)}; its work was ended with it")
+            first = f"its guardian process {_ended_with(status)}; its work was ended with it"
+            return Failed("guardian", _with_output(first, guarded))
         case Ended("exit", status):
             return Failed("signal" if status < 0 else "exit", _with_output(_ended_with(status), guarded))
         case Ended(reason):

@@ -137,17 +137,25 @@ class Guarded:
             self._usage = Usage(None, code, int(peak), float(cpu))
 
     def _bury(self) -> None:
-        """The guardian has ended: take in what it said last, and see to it that nothing of its tree is left."""
+        """The guardian has ended: take in what it said last."""
         status = self.process.wait()
         self._hear()
         for fd in (self._exit, self._status):
             self._loop.remove_reader(fd)
             os.close(fd)
-        if self._end is None:
-            self._end = GuardianDied(status)
-            end_strays(self.pid, self.work.env)
+        if self._end is not None:
+            self._finish(self._end)
+        else:
+            self._sweeping = self._loop.create_task(self._sweep(status), name=f"sweep {self.work.label}")
+
+    async def _sweep(self, status: int) -> None:
+        """It was itself ended: see to it that nothing of its tree is left."""
+        await end_strays(self.pid, self.work.env)
+        self._finish(GuardianDied(status))
+
+    def _finish(self, end: End) -> None:
         self._drain.finish()
-        self.over.set_result(self._end)
+        self.over.set_result(end)
 
 
 class Guardians:

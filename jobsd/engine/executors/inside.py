@@ -127,7 +127,7 @@ async def _call(handler: Handler, who: dict[str, Any], answers: Answers, url: st
 
         if url is None:
             raise RuntimeError("this daemon gives its jobs no database")
-        name = f"jobsd run {who['run_id']} {who['job']}"
+        name = f"jobsd job {who['job']}"
         async with db.dedicated(url, application_name=name, fence=who["fence"], run_id=who["run_id"]) as connection:
             yield connection
 

@@ -4,6 +4,7 @@ Its main process dies with it (the kernel sees to that). Others are found by the
 its session, and only below no living guardian: another installation on this machine may use the same numbers.
 """
 
+import asyncio
 import os
 import signal
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARKS = ("JOBSD_JOB", "JOBSD_RUN_ID", "JOBSD_FENCE")
-ROUNDS = 50  # each ends what the one before let slip by forking
+ROUND_S = 0.02  # between two looks: the kernel needs a moment, and one that forks may have slipped by
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +23,16 @@ class Process:
     zombie: bool
 
 
-def end_strays(session: int | None, env: Mapping[str, str]) -> int:
-    """KILL them until none is found; how many there were."""
+async def end_strays(session: int | None, env: Mapping[str, str]) -> int:
+    """KILL them, and wait until none is left; how many there were."""
     marks = [f"{name}={env[name]}".encode() for name in MARKS if name in env]
     ended: set[int] = set()
-    for _ in range(ROUNDS):
-        found = _strays(session, marks)
-        if not found:
-            break
+    while found := await asyncio.to_thread(_strays, session, marks):
         for pid in found:
-            with suppress(OSError):  # gone already, or another user's
+            with suppress(OSError):  # gone already, or another user's: then it is waited for
                 os.kill(pid, signal.SIGKILL)
         ended.update(found)
+        await asyncio.sleep(ROUND_S)
     return len(ended)
 
 

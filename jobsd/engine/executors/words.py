@@ -27,17 +27,20 @@ class UnfitResult(ValueError):
 
 
 def clean(text: str, limit: int = ERROR_BYTES) -> str:
-    """`text` as PostgreSQL takes it: no NUL, no lone surrogate, at most about `limit` bytes, the middle left out."""
-    raw = text[: 2 * limit].encode(errors="backslashreplace") if len(text) <= 2 * limit else b""
-    if not raw and text:  # huge: only its ends are looked at
-        raw = text[:limit].encode(errors="backslashreplace") + text[-limit:].encode(errors="backslashreplace")
-    raw = raw.replace(b"\0", b"")
-    if len(raw) > limit:
-        half = limit // 2
-        left_out = len(text) - limit
-        head, tail = raw[:half].decode(errors="ignore"), raw[-half:].decode(errors="ignore")
-        return f"{head}\n[… about {max(left_out, len(raw) - limit)} characters are left out …]\n{tail}"
-    return raw.decode()
+    """`text` as PostgreSQL takes it: no NUL, no lone surrogate; of more than `limit` bytes the middle is left out."""
+    half = limit // 2
+    if len(text) > limit:  # in characters: then in bytes as well, and only its ends need be looked at
+        head, tail = _storable(text[:half]), _storable(text[-half:])
+    elif len(head := _storable(text)) <= limit:
+        return head.decode()
+    else:
+        tail = head
+    first, last = head[:half].decode(errors="ignore"), tail[-half:].decode(errors="ignore")
+    return f"{first}\n[… about {len(text) - len(first) - len(last)} characters are left out …]\n{last}"
+
+
+def _storable(text: str) -> bytes:
+    return text.replace("\0", "").encode(errors="backslashreplace")
 
 
 def failure(error: BaseException, skip_frames: int = 0) -> Failed:

@@ -182,8 +182,8 @@ waits_for: dict[str, asyncio.Event] = {}
 
 
 async def obeys_cancellation(ctx: JobContext) -> None:
-    await ctx.info("begun")
     try:
+        await ctx.info("begun")
         await asyncio.Event().wait()
     finally:
         await ctx.info("cleaned up")
@@ -201,8 +201,8 @@ def blocks(ctx: SyncJobContext) -> None:
 
 
 def waits_with_a_finally(ctx: SyncJobContext) -> None:
-    ctx.info("begun")
     try:
+        ctx.info("begun")
         threading.Event().wait()
     finally:
         print("cleaned up")

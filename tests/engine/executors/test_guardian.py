@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import uvloop
 
 from jobsd.engine.executors.base import execute
 from tests.engine.executors.bench import (
@@ -226,7 +227,53 @@ async def test_a_guardian_that_is_killed_takes_its_tree_with_it(bench: Bench, tm
 
     assert outcome.kind == "guardian"
     assert "SIGKILL" in outcome.error
-    await until(lambda: alive(pids) == [])
+    assert alive(pids) == []
+
+
+@pytest.mark.req("P3")
+async def test_another_installations_tree_with_the_same_numbers_is_left_alone(bench: Bench, tmp_path: Path) -> None:
+    other = asyncio.create_task(execute(Bench(tmp_path).execution(command=tree(tmp_path / "others"))))
+    others = await pids_in(tmp_path / "others", TREE_SIZE)
+    (others_guardian,) = guardians_of(os.getpid())
+    work = asyncio.create_task(execute(bench.execution(command=tree(tmp_path / "pids"))))
+    await pids_in(tmp_path / "pids", TREE_SIZE)
+
+    for guardian in guardians_of(os.getpid()):
+        if guardian != others_guardian:
+            guardian.kill()
+    await work
+    lived_on = alive(others)
+    other.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await other
+
+    assert lived_on == others
+
+
+@pytest.mark.req("B8")
+async def test_a_guardian_that_cannot_work_says_why(bench: Bench, tmp_path: Path) -> None:
+    bench.guardians.lock_file = tmp_path / "no" / "such" / "kids.lock"
+
+    outcome = failed(await execute(bench.execution(command=["touch", str(tmp_path / "ran")])))
+
+    assert outcome.kind == "guardian"
+    assert "FileNotFoundError" in outcome.error
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.req("C2")
+def test_the_daemons_own_loop_runs_and_ends_processes_too(tmp_path: Path) -> None:
+    async def on_uvloop() -> list[int]:
+        bench = Bench(tmp_path)
+        assert output(await execute(bench.execution(command=["seq", "3"]))) == "1\n2\n3\n"
+        work = asyncio.create_task(execute(bench.execution(command=tree(tmp_path / "pids"))))
+        pids = await pids_in(tmp_path / "pids", TREE_SIZE)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        return pids
+
+    assert alive(uvloop.run(on_uvloop())) == []
 
 
 @pytest.mark.req("C3")

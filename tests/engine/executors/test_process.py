@@ -49,7 +49,7 @@ async def test_a_handler_in_its_process_knows_its_execution_and_reports(
 
 
 @pytest.mark.req("P11", "B8")
-@pytest.mark.parametrize("what", RAISED.keys() - {"StopIteration"})
+@pytest.mark.parametrize("what", sorted(RAISED.keys() - {"StopIteration"}))
 async def test_whatever_a_plain_function_raises_is_a_failure_word_for_word(bench: Bench, what: str) -> None:
     outcome = failed(await run(bench, "raises_plainly", what=what))
 
@@ -172,7 +172,7 @@ async def test_an_async_handler_in_its_process_has_a_fenced_connection_of_its_ow
 
     outcome = completed(await run(bench, "asks_its_database", "process"))
 
-    assert outcome.result == ["77", "jobsd run 12 work"]
+    assert outcome.result == ["77", "jobsd job work"]
 
 
 @pytest.mark.req("P11")

@@ -121,7 +121,11 @@ async def test_statements_may_come_from_a_file(sql: Bench, tmp_path: Path) -> No
     assert "absent.sql" in absent.error
 
 
-RUNNING = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(1000)%' AND pid <> pg_backend_pid()"
+RUNNING = """
+    SELECT count(*)
+      FROM pg_stat_activity
+     WHERE query LIKE '%pg_sleep(1000)%' AND pid <> pg_backend_pid() AND datname = current_database()
+"""
 
 
 @pytest.mark.req("C3", "P3")
