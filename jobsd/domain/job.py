@@ -24,7 +24,8 @@ def parse_priority(value: object) -> int:
         return PRIORITIES[value]
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 9:
         return value
-    raise ValueError(f"expected one of {', '.join(PRIORITIES)}, or 0 (first) to 9 (last), got {value!r}")
+    came = f'"{value}"' if isinstance(value, str) else value
+    raise ValueError(f"expected one of {', '.join(PRIORITIES)}, or 0 (first) to 9 (last), got {came}")
 
 
 Priority = Annotated[

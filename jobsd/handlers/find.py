@@ -84,7 +84,8 @@ def _not_found(name: str, module: Any, attribute: str) -> str:
 
 def _handler(name: str, function: Any) -> Handler:
     if not callable(function) or isinstance(function, type):
-        raise HandlerError("E0233", f'handler "{name}" is not a function but {_article(type(function).__name__)}')
+        came = "class" if isinstance(function, type) else type(function).__name__
+        raise HandlerError("E0233", f'handler "{name}" is not a function but {_article(came)}')
     plain = inspect.unwrap(function)
     if inspect.isgeneratorfunction(plain) or inspect.isasyncgenfunction(plain):
         raise HandlerError("E0233", f'handler "{name}" is a generator: nothing would run it to its end')
@@ -125,7 +126,7 @@ def _model(name: str, function: Any, parameter: inspect.Parameter) -> type[BaseM
         return None
     holder = type("Annotated", (), {"__annotations__": {"params": parameter.annotation}})
     try:
-        annotation = get_type_hints(holder, globalns=getattr(function, "__globals__", {}))["params"]
+        annotation = get_type_hints(holder, globalns=_globals(function))["params"]
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         raise HandlerError("E0233", f'handler "{name}": annotation of {parameter.name}: {text}') from error
@@ -137,6 +138,13 @@ def _model(name: str, function: Any, parameter: inspect.Parameter) -> type[BaseM
     came = getattr(annotation, "__name__", str(annotation))
     message = f'handler "{name}": {parameter.name} must be a pydantic model or a mapping, not {came}'
     raise HandlerError("E0233", message)
+
+
+def _globals(function: Any) -> dict[str, Any]:
+    """Where the names of its annotations are looked up, also for an object that can be called."""
+    plain = function if inspect.isfunction(function) else type(function).__call__
+    found: dict[str, Any] = getattr(plain, "__globals__", {})
+    return found
 
 
 def _without_context(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -106,9 +106,8 @@ def _lock_keys(jobs: Jobs, sources: Sources) -> Iterator[Problem]:
         place = sources.place(("jobs", name, "lock_key"))
         other = jobs.get(job.lock_key)
         if other and other.name != name and other.lock_key is None and not other.concurrency:
-            way_out = (
-                f'if they are meant to exclude each other, say so: lock_key = "{job.lock_key}" in [jobs.{other.name}]'
-            )
+            declare = f'lock_key = "{job.lock_key}" in [jobs.{other.name}]'
+            way_out = f"if they are meant to exclude each other, say so there too: {declare}"
             message = f'job "{name}" takes the lock key of job "{other.name}", which does not declare it'
             yield Problem("E0219", message, place, hints=(way_out,))
         if job.kind != "handler":  # what parameters a handler has is known once it is imported

@@ -6,8 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobsd.domain.errors import Problem
-from jobsd.domain.job import JobDefinition
 from jobsd.registry import check, wording
+from jobsd.registry.definition import define
 from jobsd.registry.files import File
 from jobsd.registry.positions import Path
 from jobsd.registry.settings import Settings
@@ -27,20 +27,16 @@ def mistakes(files: Sequence[File], chosen: str | None) -> Iterator[Problem]:
 
 def _environment(sources: Sources) -> Iterator[Problem]:
     tree = without_secrets(sources.merged(sources.environment))
-    touched = {job for _, over in sources.overlays(sources.environment) for job in table(over, ("jobs",))}
-    jobs, declared = {}, tree.pop("jobs")
-    for name in sorted(touched & declared.keys()):
-        try:
-            jobs[name] = JobDefinition.model_validate({**declared[name], "name": name})
-        except ValidationError as error:
-            yield from wording.problems_of(error, declared[name], ("jobs", name), sources)
+    touched = dict.fromkeys(job for _, over in sources.overlays(sources.environment) for job in table(over, ("jobs",)))
+    declared, problems = tree.pop("jobs"), list[Problem]()
+    tables = {name: declared[name] for name in touched if isinstance(declared.get(name), Mapping)}
+    defined = {name: define(name, job, sources, problems) for name, job in tables.items()}
+    check.schedules({name: job for name, job in defined.items() if job}, sources, problems)
+    yield from problems
     try:
         yield from check.of_settings(Settings.model_validate(tree), sources)
     except ValidationError as error:
         yield from wording.problems_of(error, tree, (), sources)
-    problems: list[Problem] = []
-    check.schedules(jobs, sources, problems)
-    yield from problems
 
 
 def without_secrets(value: Any, path: Path = ()) -> Any:

@@ -1,7 +1,6 @@
 """From files to a registry: every step that can find mistakes is taken, and all of them are told at once."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -9,9 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobsd.domain.errors import Exit, JobsdError, Place, Problem
-from jobsd.domain.job import KINDS, JobDefinition, digest
+from jobsd.domain.job import JobDefinition, digest
 from jobsd.domain.schedule import Schedule
 from jobsd.registry import check, elsewhere, files, sources, structure, wording
+from jobsd.registry.definition import define
 from jobsd.registry.files import Part
 from jobsd.registry.positions import Path
 from jobsd.registry.settings import Settings
@@ -144,19 +144,13 @@ class _Loading:
         return settings
 
     def job(self, name: str, table: Any, written: Mapping[Path, str]) -> JobDefinition | None:
-        """The definition. One with mistakes comes back without what is wrong, for the later checks to see the rest."""
         path = ("jobs", name)
         if not isinstance(table, Mapping):
             return None  # told by `structure`
         if "name" in table:
             self.problems.append(wording.unknown_key((*path, "name"), self.sources))
-        table = {**self.with_sql(name, table, written), "name": name}
-        try:
-            job = JobDefinition.model_validate(table)
-        except ValidationError as error:
-            self.collect(wording.problems_of(error, table, path, self.sources))
-            return mended(table, error)
-        if written:
+        job = define(name, self.with_sql(name, table, written), self.sources, self.problems)
+        if job and written:
             job.keep_as_written({key[2:]: text for key, text in written.items() if key[:2] == path})
         return job
 
@@ -175,24 +169,6 @@ class _Loading:
             message = f"jobs.{name}.sql: cannot read {files.shown(file)}: {reason}"
             self.problems.append(Problem("E0202", message, self.sources.place(path)))
             return {**table, "sql": ""}
-
-
-def mended(table: Mapping[str, Any], error: ValidationError) -> JobDefinition | None:
-    """The definition without the values that `error` is about, if that makes it one."""
-    rest = deepcopy(dict(table))
-    for path in wording.paths_of(error, table):
-        at: Any = rest
-        for step in path[:-1]:
-            at = at[step] if sources.has(at, (step,)) else {}
-        if path and isinstance(at, dict):
-            at.pop(path[-1], None)
-    kinds = [kind for kind in KINDS if kind in rest]
-    for kind in kinds[1:]:
-        del rest[kind]
-    try:
-        return JobDefinition.model_validate(rest if kinds else {**rest, "command": ["true"]})
-    except ValidationError:
-        return None
 
 
 def _in_order(problems: Iterable[Problem], read: Sequence[files.File]) -> list[Problem]:

@@ -45,7 +45,11 @@ class Sources:
     @cached_property
     def homes(self) -> Mapping[str, File]:
         """The file of each job."""
-        return {name: file for file in reversed(self.files) for name in table(file.data, ("jobs",))}
+        found: dict[str, File] = {}
+        for file in self.files:
+            for name in table(file.data, ("jobs",)):
+                found.setdefault(name, file)
+        return found
 
     def overlays(self, environment: str | None) -> list[tuple[File, Mapping[str, Any]]]:
         """What each file has in `[environments.NAME]`, the latest last."""
@@ -61,7 +65,8 @@ class Sources:
         for name, file in self.homes.items():
             tree["jobs"][name] = file.data["jobs"][name]
         for _, over in self.overlays(environment):
-            known = {name: job for name, job in table(over, ("jobs",)).items() if name in self.homes}
+            jobs = table(over, ("jobs",)).items()
+            known = {name: job for name, job in jobs if name in self.homes and isinstance(job, Mapping)}
             tree = merge(tree, {**over, "jobs": known})
         return tree
 
