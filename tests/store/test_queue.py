@@ -5,8 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jobsd.store import queue
+from jobsd.store import queue, standing
 from jobsd.store.db import Db
+from jobsd.store.migrate import migrate
 from jobsd.store.queue import NewRun
 
 SLOT = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -90,3 +91,18 @@ async def test_depth_tells_due_from_later_and_leaves_disabled_jobs_out_of_the_ol
 
     assert (depth.due, depth.later, depth.running) == (3, 1, 0)
     assert 120 <= depth.oldest_due_s < 1000
+
+
+async def test_an_installation_may_have_a_schema_of_another_name(empty_database_url: str) -> None:
+    await migrate(empty_database_url, "team_b")
+
+    async with Db.open(empty_database_url, "team_b") as db:
+        first = await queue.enqueue(db, [NewRun("a", "me", idempotency_key="k")])
+        again = await queue.enqueue(db, [NewRun("a", "me", idempotency_key="k")])
+        await db.execute("INSERT INTO jobsd.job (name, definition, hash) VALUES ('a', '{}', '')")
+        switched = await standing.switch(db, "a", enabled=False, actor="me", reason=None)
+        acts = await db.fetch('SELECT act FROM "team_b".audit ORDER BY at')
+
+    assert again[0].id == first[0].id
+    assert switched is True
+    assert [row["act"] for row in acts] == ["queued", "disabled"]
