@@ -3,16 +3,13 @@
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from jobsd.cli import render, words
 from jobsd.cli.render import Column, Row
 from jobsd.domain.run import RunState
-
-if TYPE_CHECKING:
-    from jobsd.cli.client import Client
 
 
 def _took(run: Mapping[str, Any]) -> str:
@@ -145,18 +142,19 @@ def logs(ctx: click.Context, id_: int, follow: bool) -> None:
       jobsd run logs 42 --follow
     """
     from jobsd.cli.client import client_of
-    from jobsd.cli.follow import Lines
     from jobsd.cli.follow import follow as stay
+    from jobsd.cli.follow import messages
+    from jobsd.cli.watch import Lines
 
     client, output = client_of(ctx), render.output_of(ctx)
     say = _line if output in ("table", "tsv") else _silent
     lines = Lines(say, progress=False, iso=output == "tsv")
     found = stay(client, id_, lines) if follow else client.get(f"/runs/{id_}")
-    messages = messages_of(client, id_)
+    said = list(messages(client.get, id_))
     tries = client.get(f"/runs/{id_}/attempts")["items"]
     if output in ("json", "jsonl"):
-        return _as_json(found, messages, tries, output)
-    for message in () if follow else messages:
+        return _as_json(found, said, tries, output)
+    for message in () if follow else said:
         lines.message(message)
     for attempt in tries:
         _output(attempt, many=len(tries) > 1)
@@ -170,14 +168,6 @@ def _line(text: str) -> None:
 
 def _silent(text: str) -> None:
     """For the forms that are written whole at the end."""
-
-
-def messages_of(client: "Client", run_id: int) -> list[Mapping[str, Any]]:
-    """All of a run's messages, page after page."""
-    found: list[Mapping[str, Any]] = []
-    while page := client.get(f"/runs/{run_id}/messages", after=found[-1]["id"] if found else 0)["items"]:
-        found += page
-    return found
 
 
 def _output(attempt: Mapping[str, Any], many: bool) -> None:

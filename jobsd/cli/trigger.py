@@ -68,7 +68,8 @@ def accepted(run: Mapping[str, Any], output: str) -> None:
 
 
 def stay(ctx: click.Context, client: Any, run_id: int, deadline: float | None) -> None:
-    from jobsd.cli.follow import follow, watcher
+    from jobsd.cli.follow import follow
+    from jobsd.cli.watch import watcher
 
     try:
         with watcher() as seen:

@@ -152,6 +152,22 @@ async def test_wait_ends_with_124_when_its_time_is_over_and_the_run_goes_on(here
     assert await here.db.fetchval("SELECT state FROM jobsd.run") == "queued"
 
 
+async def test_all_that_a_quick_run_said_is_shown_before_the_wait_ends(here: Site) -> None:
+    waiting = background(here, "--wait")
+    run = await here.taken()
+    await here.db.execute(
+        "INSERT INTO jobsd.message (run, fence, level, text) SELECT $1, $2, 'info', 'm' || n"
+        " FROM generate_series(1, 450) AS n",
+        run.id,
+        run.fence,
+    )
+    await here.ends(run, Completed(None))
+
+    said = re.findall(r"  (m\d+)$", (await waiting).err, re.MULTILINE)
+
+    assert said == [f"m{n}" for n in range(1, 451)]
+
+
 async def test_ctrl_c_ends_the_wait_with_130_and_leaves_the_run_alone(here: Site) -> None:
     async with here.terminal("trigger", "report", "--wait") as screen:
         run = await here.taken()
