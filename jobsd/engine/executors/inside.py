@@ -16,7 +16,7 @@ from jobsd.domain.outcome import Completed, Failed, Outcome
 from jobsd.engine.executors.context import Context, PlainContext
 from jobsd.engine.executors.python import arguments, call, completed, failed
 from jobsd.handlers import Handler, HandlerError, named
-from jobsd.sdk import Connection
+from jobsd.sdk import Connection, SyncJobContext
 
 PROGRESS_EVERY_S = 0.2
 
@@ -107,7 +107,7 @@ def _work(request: dict[str, Any], answers: Answers) -> Outcome:
     if handler.is_async:
         return asyncio.run(_call(handler, who, answers, request["database_url"]))
     signal.signal(signal.SIGTERM, _leave)
-    context = PlainContext(**who, report=answers)
+    context: SyncJobContext = PlainContext(**who, report=answers)
     return completed(handler.call(*arguments(handler, context)))
 
 

@@ -10,6 +10,7 @@ from jobsd.engine.executors.context import Context
 from jobsd.engine.executors.execution import Execution
 from jobsd.engine.executors.words import UnfitResult, as_json, failure
 from jobsd.handlers import Handler
+from jobsd.sdk import JobContext
 
 OWN_FRAMES = 1  # of a traceback that begins in `call`
 
@@ -18,7 +19,7 @@ async def run(execution: Execution) -> Outcome:
     """Call the handler in a task of its own. Cancelled, it cancels that, and is cancelled once that has truly ended."""
     if execution.handler is None:
         return no_handler(execution)
-    context = Context(**execution.who(), report=execution.report, open_connection=execution.connect)
+    context: JobContext = Context(**execution.who(), report=execution.report, open_connection=execution.connect)
     work = asyncio.create_task(call(execution.handler, context), name=execution.label)
     try:
         await asyncio.wait({work})

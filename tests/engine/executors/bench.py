@@ -145,3 +145,22 @@ async def until_async(ask: Callable[[], Awaitable[object]], answer: object) -> N
     async with asyncio.timeout(PATIENCE_S):
         while await ask() != answer:
             await asyncio.sleep(0.01)
+
+
+# The command itself, a child, a grandchild in a session of its own that lets go of its output, and an orphan.
+TREE = """
+sleep 1000 & echo $! >> PIDS
+setsid sh -c 'echo $$ >> PIDS; exec sleep 1001 >/dev/null 2>&1' &
+sh -c 'setsid sleep 1002 & echo $! >> PIDS'
+echo $$ >> PIDS
+wait
+"""
+TREE_SIZE = 4
+
+
+def tree(pids: Path) -> list[str]:
+    return ["sh", "-c", TREE.replace("PIDS", str(pids))]
+
+
+def guardians_of(pid: int) -> list[psutil.Process]:
+    return [child for child in psutil.Process(pid).children() if "guardian.py" in " ".join(child.cmdline())]

@@ -9,36 +9,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 import uvloop
 
 from jobsd.engine.executors.base import execute
 from tests.engine.executors.bench import (
     PATIENCE_S,
+    TREE,
+    TREE_SIZE,
     Bench,
     alive,
     all_trees_gone,
     completed,
     failed,
+    guardians_of,
     output,
     pids_in,
+    tree,
     until,
 )
-
-# The command itself, a child, a grandchild in a session of its own that lets go of its output, and an orphan.
-TREE = """
-sleep 1000 & echo $! >> PIDS
-setsid sh -c 'echo $$ >> PIDS; exec sleep 1001 >/dev/null 2>&1' &
-sh -c 'setsid sleep 1002 & echo $! >> PIDS'
-echo $$ >> PIDS
-wait
-"""
-TREE_SIZE = 4
-
-
-def tree(pids: Path) -> list[str]:
-    return ["sh", "-c", TREE.replace("PIDS", str(pids))]
 
 
 @asynccontextmanager
@@ -54,10 +43,6 @@ async def daemon(state_dir: Path, argv: list[str], lease_s: float = 600.0) -> As
             process.send_signal(signal.SIGCONT)
             process.kill()
         await process.communicate()
-
-
-def guardians_of(pid: int) -> list[psutil.Process]:
-    return [child for child in psutil.Process(pid).children() if "guardian.py" in " ".join(child.cmdline())]
 
 
 @pytest.mark.req("C4", "P7")
@@ -214,51 +199,6 @@ while True:  # every process lives 20 ms and leaves a child in a session of its 
         await work
 
     assert alive([int(pid) for pid in (tmp_path / "pids").read_text().split()]) == []
-
-
-@pytest.mark.req("P3", "P11")
-async def test_a_guardian_that_is_killed_takes_its_tree_with_it(bench: Bench, tmp_path: Path) -> None:
-    work = asyncio.create_task(execute(bench.execution(command=tree(tmp_path / "pids"))))
-    pids = await pids_in(tmp_path / "pids", TREE_SIZE)
-    (guardian,) = guardians_of(os.getpid())
-
-    guardian.kill()
-    outcome = failed(await work)
-
-    assert outcome.kind == "guardian"
-    assert "SIGKILL" in outcome.error
-    assert alive(pids) == []
-
-
-@pytest.mark.req("P3")
-async def test_another_installations_tree_with_the_same_numbers_is_left_alone(bench: Bench, tmp_path: Path) -> None:
-    other = asyncio.create_task(execute(Bench(tmp_path).execution(command=tree(tmp_path / "others"))))
-    others = await pids_in(tmp_path / "others", TREE_SIZE)
-    (others_guardian,) = guardians_of(os.getpid())
-    work = asyncio.create_task(execute(bench.execution(command=tree(tmp_path / "pids"))))
-    await pids_in(tmp_path / "pids", TREE_SIZE)
-
-    for guardian in guardians_of(os.getpid()):
-        if guardian != others_guardian:
-            guardian.kill()
-    await work
-    lived_on = alive(others)
-    other.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await other
-
-    assert lived_on == others
-
-
-@pytest.mark.req("B8")
-async def test_a_guardian_that_cannot_work_says_why(bench: Bench, tmp_path: Path) -> None:
-    bench.guardians.lock_file = tmp_path / "no" / "such" / "kids.lock"
-
-    outcome = failed(await execute(bench.execution(command=["touch", str(tmp_path / "ran")])))
-
-    assert outcome.kind == "guardian"
-    assert "FileNotFoundError" in outcome.error
-    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.req("C2")
