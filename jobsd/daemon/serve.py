@@ -30,6 +30,7 @@ from jobsd.store.db import Db, Unavailable, cannot_reach
 from jobsd.web import app
 from jobsd.web.deps import Deps
 from jobsd.web.listen import Addresses, listening
+from jobsd.web.patience import Patience
 from jobsd.web.vitals import LoopAge, Vitals
 
 STATUS_S = 5.0
@@ -219,6 +220,7 @@ class _Daemon:
             node=node.parts.who.name,
             started_at=self.started_at,
             host=node.registry.settings.http.host,
+            patience=Patience(body_bytes=node.registry.settings.http.max_body),
             redactor=node.parts.redactor,
         )
 
