@@ -11,7 +11,6 @@ from jobsd.domain.errors import Exit, JobsdError, Problem
 
 PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 INTERRUPTED = 130
-BROKEN_PIPE = 141
 
 
 def report(error: BaseException, *, verbose: bool) -> int:
@@ -41,7 +40,7 @@ def ended(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's own flush complains
-        return BROKEN_PIPE
+        return Exit.FAILED
     click.echo("interrupted", err=True)
     return INTERRUPTED
 

@@ -132,8 +132,8 @@ def run(args: Sequence[str]) -> int:
     options: dict[str, object] = {}
     try:
         answer = root.main(list(args), prog_name="jobsd", standalone_mode=False, obj=options)
+        sys.stdout.flush()
     except BaseException as error:  # the last one to hear of it, whatever it is
         asked = bool(options.get("verbose")) or not {"-v", "--verbose"}.isdisjoint(args)  # it may have failed to parse
         return failure.report(error, verbose=asked)
-    sys.stdout.flush()
     return answer if isinstance(answer, int) else Exit.OK
