@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import tomllib
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,6 +36,10 @@ class File:
     def spans(self) -> Mapping[positions.Path, positions.Span]:
         return positions.positions(self.text)
 
+    @cached_property
+    def line_starts(self) -> list[int]:
+        return [0, *(found.end() for found in re.finditer("\n", self.text))]
+
     def place(self, path: positions.Path, part: Part = "value", within: tuple[int, int] | None = None) -> Place:
         """Where `path` stands, or the nearest table around it. `within`: offset and width inside a string's text."""
         while path and path not in self.spans:
@@ -56,7 +61,7 @@ class File:
         last = self.text.find("\n", start)
         line = self.text[first : last if last >= 0 else None].replace("\t", " ")
         width = max(1, min(end, first + len(line)) - start)
-        number, column = self.text.count("\n", 0, start) + 1, start - first + 1
+        number, column = bisect_right(self.line_starts, start), start - first + 1
         if column + width > WIDEST:  # the caret would be far out
             return Place(self.name, number, column)
         return Place(self.name, number, column, line[:WIDEST].rstrip(), width)
