@@ -1,6 +1,7 @@
 """A real daemon: a process of its own, started on a registry, watched through its log and through sd_notify.
 
-Nothing here sleeps: a test waits for a log line, for a notification, or for the end of the process.
+Nothing here sleeps: a test waits for a log line, for a notification, for a line that a job wrote into the named pipe
+`traces` of its working directory, or for the end of the process.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from typing import Any
 import aiohttp
 
 PATIENCE_S = 30.0  # how long anything awaited may take before the test fails, with the log's end
+ROOT = Path(__file__).resolve().parents[2]
 Line = dict[str, Any]
 
 
@@ -40,16 +42,20 @@ class Daemon:
         self.state_dir = self.folder / "state"
         self.socket = self.state_dir / "jobsd.sock"
         self.config = self.folder / "jobsd.toml"
-        self.environ = {"DATABASE_URL": url, "NOTIFY_SOCKET": str(self.folder / "notify"), **(environ or {})}
+        ours = {"DATABASE_URL": url, "NOTIFY_SOCKET": str(self.folder / "notify"), "PYTHONPATH": str(ROOT)}
+        self.environ = {**ours, **(environ or {})}
         self.settings = settings or {}
         self.lines: list[Line] = []
         self.said: list[str] = []  # what is on stderr and no log line
         self.notes: list[tuple[str, str]] = []
+        self.traces: list[str] = []  # what jobs wrote
         self._changed = asyncio.Condition()
         self._ended = True
         self._process: asyncio.subprocess.Process | None = None
         self._readers: list[asyncio.Task[None]] = []
+        self._tracing: asyncio.Task[None] | None = None
         self.state_dir.mkdir()
+        os.mkfifo(self.folder / "traces")
         self.write(jobs)
 
     def write(self, jobs: str) -> None:
@@ -78,6 +84,7 @@ class Daemon:
         self.notes.clear()
         self._ended = False
         notify = _listen(self.folder / "notify")
+        self._tracing = self._tracing or asyncio.create_task(self._read_traces())
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("JOBSD_") and k != "DATABASE_URL"}
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "jobsd", "serve", "--config", str(self.config)),
@@ -108,6 +115,25 @@ class Daemon:
 
         await self._until(lambda: bool(found()), f"{key}={value or '…'}")
         return found()[0]
+
+    async def traced(self, start: str, *, times: int = 1) -> list[str]:
+        """Wait until jobs have written so many lines that begin with these words; what follows the words in each."""
+
+        def found() -> list[str]:
+            return [line.removeprefix(start).strip() for line in self.traces if f"{line} ".startswith(f"{start} ")]
+
+        await self._until(lambda: len(found()) >= times, f"trace {start} x{times}")
+        return found()
+
+    async def trigger(self, job: str, **body: object) -> int:
+        """Ask for a run; its id."""
+        status, answer = await self.request("POST", f"/api/v1/jobs/{job}/runs", body)
+        assert status == 201, answer
+        return int(answer["id"])
+
+    def release(self, name: str = "go") -> None:
+        """Make the file that jobs wait for."""
+        (self.folder / name).touch()
 
     async def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Ask its API over the Unix socket; the status and the decoded answer."""
@@ -152,6 +178,9 @@ class Daemon:
                 self.signal(signal.SIGKILL)
             await self.exited()
         await self.children_gone()
+        if self._tracing is not None:
+            self._tracing.cancel()
+            await asyncio.gather(self._tracing, return_exceptions=True)
         shutil.rmtree(self.folder)
 
     async def _read_log(self) -> None:
@@ -176,6 +205,20 @@ class Daemon:
                         key, _, value = line.partition("=")
                         self.notes.append((key, value))
                     self._changed.notify_all()
+
+    async def _read_traces(self) -> None:
+        """Open for both, so that no job ever waits for us to open, and the end of a writer is not the end."""
+        stream = asyncio.StreamReader()
+        pipe = os.fdopen(os.open(self.folder / "traces", os.O_RDWR | os.O_NONBLOCK), "rb", 0)  # the transport closes it
+        protocol = asyncio.StreamReaderProtocol(stream)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, pipe)
+        try:
+            while line := await stream.readline():
+                async with self._changed:
+                    self.traces.append(line.decode().strip())
+                    self._changed.notify_all()
+        finally:
+            transport.close()
 
     async def _until(self, true: Callable[[], bool], wanted: str) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Pieces of a node for tests of the store and the engine: a keeper on a real lock session, jobs and runs in the database."""
+"""Pieces of a node for tests of store and engine: a keeper on a real lock session, jobs and runs in the database."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -27,6 +27,9 @@ def quick(**changes: Any) -> LeaseSettings:
     """The same order of times as the defaults, shorter."""
     times = {"beat": 0.1, "deadline": 1.0, "adopt": 2.0, "lease": 3.0, "kill": 0.5, "rescue": 6.0} | changes
     return LeaseSettings(**{name: timedelta(seconds=value) for name, value in times.items()})
+
+
+STILL = quick(beat=600.0, adopt=900.0, lease=1000.0, rescue=2000.0)  # beats once, so that a test may set the clock
 
 
 @asynccontextmanager

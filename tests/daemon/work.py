@@ -1,0 +1,111 @@
+"""Jobs for daemons under test. They tell of themselves on the named pipe `traces` of their working directory."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from jobsd.sdk import JobContext, SyncJobContext
+
+PAUSE_S = 0.02
+
+
+def trace(*words: object) -> None:
+    """One line, whole, whoever else writes."""
+    pipe = os.open("traces", os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(pipe, f"{' '.join(map(str, words))}\n".encode())
+    finally:
+        os.close(pipe)
+
+
+async def waits(ctx: JobContext) -> str:
+    """Until there is a file with the name `params.for` ("go"); a second attempt does not wait."""
+    trace("begun", ctx.job, ctx.attempt)
+    while ctx.attempt == 1 and not Path(ctx.params.get("for", "go")).exists():
+        await asyncio.sleep(PAUSE_S)
+    trace("ended", ctx.job, ctx.attempt)
+    return "waited"
+
+
+def hangs_with_a_family(ctx: SyncJobContext) -> None:
+    """A plain function with a grandchild in a session of its own; a second attempt does not hang."""
+    if ctx.attempt == 1:
+        subprocess.Popen(["setsid", "sh", "-c", f"echo grandchild {ctx.job} $$ > traces; exec sleep 1000"])
+        trace("begun", ctx.job, ctx.attempt, os.getpid())
+        time.sleep(1000)
+
+
+async def hangs_apart(ctx: JobContext) -> None:
+    """For isolation = "process"; a second attempt does not hang."""
+    if ctx.attempt == 1:
+        trace("begun", ctx.job, ctx.attempt, os.getpid())
+        await asyncio.Event().wait()
+
+
+async def ignores(ctx: JobContext) -> str:
+    """Goes on whoever cancels it, until there is a file `go`."""
+    trace("begun", ctx.job, ctx.attempt)
+    while not Path("go").exists():
+        try:
+            await asyncio.sleep(PAUSE_S)
+        except asyncio.CancelledError:
+            trace("ignored", ctx.job, ctx.attempt)
+    trace("ended", ctx.job, ctx.attempt)
+    return "at last"
+
+
+async def cleans_up(ctx: JobContext) -> None:
+    """Takes its time for it when it is cancelled."""
+    trace("begun", ctx.job, ctx.attempt)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(PAUSE_S)
+        trace("cleaned", ctx.job)
+
+
+async def ticks(ctx: JobContext) -> None:
+    """A little work, at once."""
+    trace("tick", ctx.job)
+
+
+def recurse() -> None:
+    recurse()
+
+
+async def misbehaves(ctx: JobContext) -> Any:
+    """As `params.how` says."""
+    match ctx.params["how"]:
+        case "exit":
+            sys.exit(3)
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "recurse":
+            recurse()
+        case "garbage":
+            return object()
+        case "huge":
+            return "x" * 50_000_000
+        case "flood":
+            for number in range(200_000):
+                print("flood", number)
+            for number in range(500):
+                await ctx.info(f"message {number} " + "y" * 1000)
+                await ctx.progress(number / 500, "on")
+        case "orphan":
+            task = asyncio.create_task(exits_later())
+            trace("orphan", task.get_name())
+    return None
+
+
+async def exits_later() -> None:
+    await asyncio.sleep(PAUSE_S)
+    sys.exit(7)
+
+
+async def blocks_the_loop(ctx: JobContext) -> None:
+    time.sleep(2)  # what no job in the loop may do
