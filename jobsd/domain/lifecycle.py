@@ -1,7 +1,7 @@
-"""The one decision: what an attempt's outcome makes of its run. Pure; `store.history` writes it, nobody else decides."""
+"""The one decision: what an attempt's outcome makes of its run. Pure; `store.history` writes it, nobody else does."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -25,7 +25,7 @@ SUMMARY_CHARS = 300
 class SettlePolicy:
     """What the job declared that matters once an attempt is over."""
 
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
     restartable: bool = False
 
 

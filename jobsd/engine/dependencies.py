@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from jobsd.domain.duration import format_duration
 from jobsd.domain.events import DatabaseTrouble, SlotDecided
 from jobsd.domain.job import JobDefinition
 from jobsd.domain.run import RunState
@@ -81,7 +82,7 @@ class Dependencies:
                 left.append(row["wait_until"])
                 continue
             if verdict is None:
-                reason = f"waited {entry.definition.needs_within} in vain: {reason}"
+                reason = f"waited {format_duration(entry.definition.needs_within)} in vain: {reason}"
             await self._decide_wait(entry, row, bool(verdict), reason)
         return left
 
@@ -139,14 +140,16 @@ class Dependencies:
         """Start a job of the form `after` when all it follows has completed for its latest slot."""
         upstream = _upstream(entry)
         latest = await slots.latest_of(self._here.db, upstream)
-        slot_at = max((row["slot_at"] for row in latest.values()), default=None)
         decided_to = entry.decided.decided_to
-        if slot_at is None or len(latest) < len(upstream) or slot_at <= decided_to:
+        if len(latest) < len(upstream):
+            return
+        last, slot_at = max(((name, row["slot_at"]) for name, row in latest.items()), key=lambda each: each[1])
+        if slot_at <= decided_to:
             return
         if any(row["state"] != RunState.COMPLETED for row in latest.values()):
             return
         decisions = [self._decision(entry, slot_at)]
-        over = await slots.passed_over(self._here.db, upstream, decided_to, slot_at)
+        over = await slots.passed_over(self._here.db, last, decided_to, slot_at)
         if over is not None and over["count"]:
             reason = f"not all of {', '.join(upstream)} completed for it before the next one"
             passed = SlotDecision(Decision.NEEDS, over["first"], over["last"], over["count"], reason)

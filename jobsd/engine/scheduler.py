@@ -45,8 +45,8 @@ class Entry:
 
     def next_at(self) -> datetime | None:
         """When to look at it next."""
-        slot_at = self.schedule.next_after(self.decided.decided_to)
-        return slot_at if slot_at is None or self.enabled else slot_at + DISABLED_EVERY
+        tick_at = self.schedule.next_tick_after(self.decided.decided_to)
+        return tick_at if tick_at is None or self.enabled else tick_at + DISABLED_EVERY
 
 
 class Scheduler:

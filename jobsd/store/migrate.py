@@ -1,5 +1,8 @@
 """Migrations: numbered files in `sql/core` and `sql/<pack>`, forward only, checksummed, one transaction each.
 
+Every schema keeps its own list of what is applied to it: the core's that of the installation, a pack's that of the
+pack, so that two installations in one database share a pack's tables and migrate them once.
+
 Two nodes may migrate at once: each migration takes an advisory lock for its transaction and looks again.
 """
 
@@ -24,27 +27,30 @@ STATEMENT_S = 3600.0
 BOOTSTRAP = """
     CREATE SCHEMA IF NOT EXISTS {schema};
     CREATE TABLE IF NOT EXISTS {schema}.migration (
-        pack       text        NOT NULL,
-        number     integer     NOT NULL,
+        number     integer     PRIMARY KEY,
         name       text        NOT NULL,
         checksum   text        NOT NULL,
-        applied_at timestamptz NOT NULL DEFAULT now(),
-        CONSTRAINT a_migration_is_applied_once PRIMARY KEY (pack, number)
+        applied_at timestamptz NOT NULL DEFAULT now()
     );
 """
 LOCK = "SELECT pg_advisory_xact_lock($1, $2)"
-EXISTS = "SELECT to_regclass($1) IS NOT NULL"
+# By the catalogue's tables, not by name: names are cached, and after the wait for a lock such a cache may be behind.
+EXISTS = """
+    SELECT EXISTS (
+        SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         WHERE n.nspname = $1 AND c.relname = 'migration')
+"""
 APPLIED = """
-    SELECT pack, number, name, checksum, applied_at
+    SELECT number, name, checksum, applied_at
       FROM jobsd.migration
-     ORDER BY applied_at, number
+     ORDER BY number
 """
 IS_APPLIED = """
-    SELECT EXISTS (SELECT FROM jobsd.migration WHERE pack = $1 AND number = $2)
+    SELECT EXISTS (SELECT FROM jobsd.migration WHERE number = $1)
 """
 RECORD = """
-    INSERT INTO jobsd.migration (pack, number, name, checksum)
-    VALUES ($1, $2, $3, $4)
+    INSERT INTO jobsd.migration (number, name, checksum)
+    VALUES ($1, $2, $3)
 """
 
 
@@ -154,28 +160,38 @@ async def migrate(
     async with _session(url, schema) as session:
         before = await _status(session, shipped(packs))
         before.require_known()
-        if dry_run or not before.pending:
+        if dry_run:
             return list(before.pending)
-        async with _locked(session):
-            await session.execute(BOOTSTRAP.format(schema=f'"{schema}"'))
-        return [applied for m in before.pending if (applied := await _apply(session, m))]
+        return [applied for m in before.pending if (applied := await _apply(_ledger(session, m.pack), m))]
 
 
 async def _status(session: Session, known: Sequence[Migration]) -> Status:
-    exists = await session.fetchval(EXISTS, f'"{session.schema}".migration')
-    rows = await session.fetch(APPLIED) if exists else []
-    applied = {(row["pack"], row["number"]): row for row in rows}
-    packs = {m.pack for m in known}
-    ours = {(m.pack, m.number): m for m in known}
+    every = [await _compare(_ledger(session, pack), pack, known) for pack in dict.fromkeys(m.pack for m in known)]
     return Status(
-        tuple(replace(m, applied_at=applied[key]["applied_at"]) if key in applied else m for key, m in ours.items()),
-        tuple(
-            Migration(row["pack"], row["number"], row["name"], "", row["checksum"], row["applied_at"])
-            for key, row in applied.items()
-            if key not in ours and row["pack"] in packs
-        ),
-        tuple(m for key, m in ours.items() if key in applied and applied[key]["checksum"] != m.checksum),
+        tuple(m for each in every for m in each.migrations),
+        tuple(m for each in every for m in each.unknown),
+        tuple(m for each in every for m in each.changed),
     )
+
+
+async def _compare(session: Session, pack: str, known: Sequence[Migration]) -> Status:
+    exists = await session.fetchval(EXISTS, session.schema)
+    rows = {row["number"]: row for row in (await session.fetch(APPLIED) if exists else [])}
+    ours = {m.number: m for m in known if m.pack == pack}
+    return Status(
+        tuple(replace(m, applied_at=rows[n]["applied_at"]) if n in rows else m for n, m in ours.items()),
+        tuple(
+            Migration(pack, n, row["name"], "", row["checksum"], row["applied_at"])
+            for n, row in rows.items()
+            if n not in ours
+        ),
+        tuple(m for n, m in ours.items() if n in rows and rows[n]["checksum"] != m.checksum),
+    )
+
+
+def _ledger(session: Session, pack: str) -> Session:
+    """The same connection, speaking to the schema that keeps the list of this pack's migrations."""
+    return session if pack == CORE else Session(session.con, pack, session.timeout_s)
 
 
 async def _apply(session: Session, migration: Migration) -> Migration | None:
@@ -183,10 +199,12 @@ async def _apply(session: Session, migration: Migration) -> Migration | None:
     began = monotonic()
     try:
         async with _locked(session):
-            if await session.fetchval(IS_APPLIED, migration.pack, migration.number):
+            if not await session.fetchval(EXISTS, session.schema):
+                await session.execute(BOOTSTRAP.format(schema=f'"{session.schema}"'))
+            if await session.fetchval(IS_APPLIED, migration.number):
                 return None
             await session.execute(migration.sql)
-            await session.execute(RECORD, migration.pack, migration.number, migration.name, migration.checksum)
+            await session.execute(RECORD, migration.number, migration.name, migration.checksum)
     except asyncpg.PostgresError as error:
         raise _failed(migration, error, monotonic() - began) from error
     return migration

@@ -139,11 +139,11 @@ LATEST_OF = """
       JOIN jobsd.run r ON r.id = s.run
 """
 
-# Slots of the named jobs that lie between two instants and had a run: those an `after` job passed over.
+# A job's slots between two instants that had a run: those that a job which follows it passed over.
 PASSED_OVER = """
-    SELECT min(slot_at) AS first, max(slot_at) AS last, count(DISTINCT slot_at) AS count
+    SELECT min(slot_at) AS first, max(slot_at) AS last, count(*) AS count
       FROM jobsd.slot
-     WHERE job = ANY ($1::text[]) AND slot_at > $2 AND slot_at < $3 AND decision IN ('ran', 'caught_up')
+     WHERE job = $1 AND slot_at > $2 AND slot_at < $3 AND decision IN ('ran', 'caught_up')
 """
 
 
@@ -244,6 +244,6 @@ async def latest_of(db: Db, jobs: Sequence[str]) -> Mapping[str, Row]:
     return {row["job"]: row for row in await db.fetch(LATEST_OF, jobs)}
 
 
-async def passed_over(db: Db, jobs: Sequence[str], after: datetime, before: datetime) -> Row | None:
+async def passed_over(db: Db, job: str, after: datetime, before: datetime) -> Row | None:
     """First, last and count of the slots that lie between."""
-    return await db.fetchrow(PASSED_OVER, jobs, after, before)
+    return await db.fetchrow(PASSED_OVER, job, after, before)

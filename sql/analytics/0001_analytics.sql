@@ -1,8 +1,6 @@
 -- Learning analytics: what learners did (event), counted by day (daily_aggregate), and what the counts say (signal).
 -- The schema is the pack's own and names nothing of the core's. Days are days in UTC.
 
-CREATE SCHEMA analytics;
-
 -- A fact that a learning platform reported. Inserted once, deleted when old, never changed: a correction is an event too.
 -- One plain table: the natural key has to hold whatever the day is, which a table split by month could not promise.
 CREATE TABLE analytics.event (

@@ -36,7 +36,7 @@ def test_a_dry_run_tells_what_is_pending_and_applies_nothing(empty_database_url:
 
 
 async def test_a_schema_of_a_newer_jobsd_is_e0306_and_exit_8(db: Db, database_url: str, tmp_path: Path) -> None:
-    await db.execute("INSERT INTO jobsd.migration (pack, number, name, checksum) VALUES ('core', 9999, 'later', '')")
+    await db.execute("INSERT INTO jobsd.migration (number, name, checksum) VALUES (9999, 'later', '')")
 
     status = jobsd("db", "status", cwd=tmp_path, DATABASE_URL=database_url)
     migrate = jobsd("db", "migrate", cwd=tmp_path, DATABASE_URL=database_url)

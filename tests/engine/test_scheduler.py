@@ -11,7 +11,7 @@ from jobsd.engine.here import Here
 from jobsd.engine.scheduler import Scheduler
 from jobsd.store import jobs
 from jobsd.store.db import Db
-from tests.support.engine import job, node
+from tests.support.engine import STILL, job, node
 
 LEDGER = "SELECT job, slot_at, to_at, count, decision, reason, run FROM jobsd.slot ORDER BY job, slot_at"
 
@@ -93,7 +93,7 @@ async def test_slots_of_a_time_without_any_node_say_so(db: Db) -> None:
 
 @pytest.mark.req("P1", "B6")
 async def test_a_disabled_job_s_slots_are_one_growing_row_and_make_no_run(db: Db) -> None:
-    async with node(db) as here:
+    async with node(db, lease=STILL) as here:
         made = await scheduler(here, every(1))
         await db.execute("UPDATE jobsd.job SET enabled = false, disabled_by = 'test'")
         await left_undecided(db, "work", timedelta(seconds=90))
@@ -110,7 +110,7 @@ async def test_a_disabled_job_s_slots_are_one_growing_row_and_make_no_run(db: Db
 
 @pytest.mark.req("P1")
 async def test_a_slot_whose_job_s_run_is_not_over_is_skipped_and_names_that_run(db: Db) -> None:
-    async with node(db) as here:
+    async with node(db, lease=STILL) as here:
         made = await scheduler(here, every(1))
         await left_undecided(db, "work", timedelta(seconds=2))
         await decide(made)
