@@ -87,8 +87,9 @@ class Tour:
             self.status = error.exit_code
             if error.exit_code != Exit.UNREACHABLE:  # then the daemon is being stopped, and that is all there is to say
                 click.echo(f"\n{error}", err=True)
-        if self.once:
-            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            if self.once:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def _tour(self) -> None:
         from jobsd.cli.address import Address
@@ -105,8 +106,9 @@ class Tour:
 
 def completed(client: "Client", run: Run) -> Run:
     """Stay with the run until it is over and tell its result. Raises E0505 unless it completed."""
-    from jobsd.cli.follow import follow, watcher
+    from jobsd.cli.follow import follow
     from jobsd.cli.trigger import not_completed
+    from jobsd.cli.watch import watcher
 
     with watcher() as seen:
         over = follow(client, run["id"], seen)

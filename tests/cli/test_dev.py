@@ -11,7 +11,8 @@ import pytest
 
 from jobsd.cli.address import Address
 from jobsd.cli.client import Client
-from jobsd.cli.follow import Lines, follow
+from jobsd.cli.follow import follow
+from jobsd.cli.watch import Lines
 from tests.cli.terminal import terminal
 
 pytestmark = pytest.mark.req("F8")
