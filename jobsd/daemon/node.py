@@ -9,7 +9,7 @@ from pathlib import Path
 from jobsd import handlers
 from jobsd.domain.events import DatabaseTrouble, LoopBlocked, Noted, Observe
 from jobsd.domain.lifecycle import SettlePolicy
-from jobsd.domain.outcome import AlertRow, Interrupted, Lost
+from jobsd.domain.outcome import AlertRow, Lost
 from jobsd.domain.run import ClaimedRun
 from jobsd.engine.alerter import Alerter
 from jobsd.engine.claimer import Claimer
@@ -74,6 +74,7 @@ class Node:
         self.alerter = Alerter(parts.db, tellers, settings.alerts, parts.observe, registry.jobs)
         self.listener = wake.Listener(parts.lock_url, parts.db.schema, parts.who.name, self._heard)
         self.stall = StallWatch(asyncio.get_running_loop(), parts.observe, parts.metrics.loop_lag, self._blocked)
+        self._draining = False
         self._fenced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._errands: set[asyncio.Task[None]] = set()
         self._join()
@@ -109,10 +110,10 @@ class Node:
         """Go on with this registry: schedules, claims, alerts and metrics."""
         daemon = registry.settings.daemon
         self.scheduler.dry_run = daemon.dry_run
-        self.scheduler.paused = self.claimer.paused = not daemon.enabled
         self.parts.metrics.know(registry.jobs)
         self.parts.redactor.add(registry.secrets | secrets_of(registry.settings, os.environ))
         self.registry = registry
+        self._pause()
         await self.scheduler.load(registry.jobs)
         await self.claimer.load(registry.jobs, daemon.pools)
         self.alerter.reload(
@@ -135,15 +136,17 @@ class Node:
             "gauges": self._gauge,
         }
 
-    async def drain(self, limit_s: float, cut: "asyncio.Future[None]") -> None:
-        """Start nothing new, let runs finish for `limit_s` seconds or until `cut`, then end them."""
-        self.scheduler.paused = self.claimer.paused = True
-        idle = asyncio.ensure_future(self.workers.idle())
-        waiting: set[asyncio.Future[None]] = {idle, cut}
-        await asyncio.wait(waiting, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-        if not idle.done():
-            self.workers.stop(Interrupted("the daemon is shutting down"))
-            await idle
+    async def rest(self) -> None:
+        """Start nothing new from here on; what is being claimed just now still starts."""
+        self._draining = True
+        self._pause()
+        await self.claimer.between_claims()
+
+    def _pause(self) -> None:
+        """Decide slots and claim runs, or not: switched off, draining, or fenced."""
+        off = self._draining or not self.registry.settings.daemon.enabled
+        self.scheduler.paused = off
+        self.claimer.paused = off or self._fenced.done()
 
     async def close(self) -> None:
         """Say goodbye and give every lock back."""
@@ -254,14 +257,13 @@ class Node:
         """Each time the node is fenced: end everything it runs, wait until it is gone, then register anew."""
         while True:
             reason = await asyncio.shield(self._fenced)
-            paused = self.claimer.paused
-            self.claimer.paused = True
+            self._pause()
             self.workers.stop(Lost(f"the node fenced itself: {reason}"))
             async with asyncio.timeout(FENCED_S):
                 await self.workers.ended()
             self._fenced = asyncio.get_running_loop().create_future()
             await self._register_anew()
-            self.claimer.paused = paused
+            self._pause()
             self.claimer.wake()
 
     async def _register_anew(self) -> None:

@@ -2,16 +2,19 @@
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 from traceback import format_exception
+from typing import NoReturn
 
 from jobsd import handlers
 from jobsd.daemon import signals, state
+from jobsd.daemon.drain import drain
 from jobsd.daemon.dump import dump
 from jobsd.daemon.node import Node, Parts
 from jobsd.daemon.reload import Reloader
@@ -35,7 +38,6 @@ from jobsd.web.vitals import LoopAge, Vitals
 
 STATUS_S = 5.0
 SOCKET = Path("/run/jobsd/jobsd.sock")
-STOP_MARGIN = timedelta(seconds=15)  # for what comes after the drain
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,8 @@ class _Daemon:
                 tasks.append(group.create_task(self._tell_systemd(), name="systemd"))
                 self._tell_ready(addresses)
                 await self.stop.asked
-                await self._drain()
+                if not await drain(self.node, self.stop, self.systemd):
+                    self._leave("work_does_not_end", runs=list(self.node.workers.held()))
                 for task in tasks:
                     task.cancel()
         except BaseExceptionGroup as dead:
@@ -164,7 +167,7 @@ class _Daemon:
                 self._observe(
                     Noted("loop_died", "error", {"error": f"{type(error).__name__}: {error}", "traceback": told})
                 )
-            return Exit.FAILED
+            self._leave("left", runs=len(self.node.workers.held()))
         self._observe(Noted("stopped", "info", {"node": self.node.parts.who.name}))
         return Exit.OK
 
@@ -176,15 +179,14 @@ class _Daemon:
         self.systemd.ready(f"ready: {jobs} jobs, {addresses.url}")
         self._on_ready(Ready(addresses, self.node.registry, self.node.parts.who.name, took_s))
 
-    async def _drain(self) -> None:
-        """Let runs finish, asking systemd for the time that this takes; a second signal cuts it short."""
-        limit = self.node.registry.settings.daemon.drain
-        running = self.node.workers.running
-        names = ", ".join(f"{run.job} ({run.id})" for run, _ in running)
-        self._observe(Noted("draining", "info", {"runs": len(running), "limit_s": limit.total_seconds()}))
-        self.systemd.stopping(f"draining: {names}" if names else "stopping")
-        self.systemd.extend_timeout(limit + STOP_MARGIN)
-        await self.node.drain(limit.total_seconds(), self.stop.cut)
+    def _leave(self, event: str, **facts: object) -> NoReturn:
+        """End the process with all that it holds: its locks must not go before work that may still go on.
+
+        Guardians end the commands; the next start, or another node, settles what is not settled.
+        """
+        self._observe(Noted(event, "error", facts))
+        sys.stderr.flush()
+        os._exit(Exit.FAILED)
 
     async def _tell_systemd(self) -> None:
         """The watchdog is pinged only while every loop advances (P12)."""

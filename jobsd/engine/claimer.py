@@ -28,6 +28,7 @@ class Claimer:
         self._jobs: Sequence[str] = ()
         self._seats: Sequence[tuple[str, int]] = ()
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()  # from before a claim is sent until its runs have started
 
     async def load(self, definitions: Mapping[str, JobDefinition], pools: Sequence[str]) -> None:
         """Serve the enabled jobs of these pools from now on; adds the seats of jobs with a concurrency limit."""
@@ -41,6 +42,11 @@ class Claimer:
     def wake(self) -> None:
         """Look again now."""
         self._wake.set()
+
+    async def between_claims(self) -> None:
+        """Wait until no claim is under way: what was taken has started. With `paused` set, there will be no further."""
+        async with self._turn:
+            return
 
     async def run(self) -> None:
         """Claim for ever."""
@@ -56,14 +62,19 @@ class Claimer:
 
     async def _round(self) -> float:
         """Claim until nothing more is to be had; returns how long to wait for the next look. Seconds."""
-        while not self.paused and self._here.keeper.up and (free := self._workers.free) > 0:
-            limit = min(free, BATCH)
-            claim = await self._here.keeper.claim(self._request(limit))
-            for run in claim.runs:
-                self._workers.start(run, claim.keys[run.id])
-            if not claim.runs:
+        while not self.paused and self._here.keeper.up and self._workers.free > 0:
+            async with self._turn:
+                claimed = 0 if self.paused else await self._claim()
+            if not claimed:
                 return await self._until_due()
         return POLL_S if self._here.keeper.up else RETRY_S
+
+    async def _claim(self) -> int:
+        """Take as many runs as there are free places, and start them; how many."""
+        claim = await self._here.keeper.claim(self._request(min(self._workers.free, BATCH)))
+        for run in claim.runs:
+            self._workers.start(run, claim.keys[run.id])
+        return len(claim.runs)
 
     def _request(self, limit: int) -> ClaimRequest:
         kept, kept_runs = self._workers.kept()
