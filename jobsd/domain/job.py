@@ -190,6 +190,15 @@ class JobDefinition(Strict):
         return shown
 
     @property
+    def plain_params(self) -> dict[str, Any]:
+        """Its parameters but for those that hold a filled-in variable or secret: what a run may keep in the database.
+
+        An execution lays the run's parameters over the definition's, so that those left out are there all the same.
+        """
+        filled = {path[1] for path in self._written if path[0] == "params"}
+        return {name: value for name, value in self.params.items() if name not in filled}
+
+    @property
     def retry_policy(self) -> RetryPolicy:
         return self.retry.policy() if self.retry else RetryPolicy()
 

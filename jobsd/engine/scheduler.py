@@ -195,7 +195,7 @@ class Scheduler:
             lock_key=entry.lock_key,
             may_overlap=entry.lock_key is None or spec is None or spec.overlap == "wait" or spec.missed == "all",
             priority=job.priority,
-            params=job.params,
+            params=job.plain_params,
             dry_run=self.dry_run or job.dry_run,
         )
 

@@ -74,7 +74,7 @@ async def trigger(db: Db, registry: Registry, name: str, request: TriggerRequest
         actor=actor,
         priority=job.priority,
         due_at=request.due_at,
-        params=params,
+        params={**job.plain_params, **request.params},
         dry_run=request.dry_run or job.dry_run or registry.settings.daemon.dry_run,
         lock_key=(await registered.lock_keys(db, [key]))[key] if key else None,
         idempotency_key=request.key,
