@@ -20,6 +20,7 @@ from jobsd.engine.executors.strays import end_strays
 
 SCRIPT = Path(__file__).with_name("guardian.py")
 LOCK = "kids.lock"
+TERMINAL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)  # held back until a guardian is deaf to them
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,15 +187,19 @@ class Guardians:
             undo.callback(self._forget, control)
             spec = in_memory(work.spec(self.lock_file, lease_ns))
             theirs.callback(os.close, spec)
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", SCRIPT, str(spec), work.label],
-                stdin=orders,
-                stdout=reports,
-                stderr=writes,
-                pass_fds=(spec, *work.keep),
-                env={},
-                start_new_session=True,
-            )
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, TERMINAL)
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", SCRIPT, str(spec), work.label],
+                    stdin=orders,
+                    stdout=reports,
+                    stderr=writes,
+                    pass_fds=(spec, *work.keep),
+                    env={},
+                    start_new_session=True,
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             undo.pop_all()
         guarded.watch(process, status, output)
         guarded.over.add_done_callback(lambda _: self._forget(control, close=True))
