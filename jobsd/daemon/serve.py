@@ -64,7 +64,7 @@ async def serve(load: Callable[[], Registry], on_ready: Callable[[Ready], None] 
     async with AsyncExitStack() as stack:
         folder = state.state_dir(settings)
         instance = stack.enter_context(state.held(folder))
-        await _schema_is_current(url, settings)
+        await _schema_is_current(url, settings, observe)
         db = await stack.enter_async_context(_open(url, settings, instance))
         lock_url = settings.database.direct_url.get_secret_value() if settings.database.direct_url else url
         who = state.identity(settings, instance)
@@ -98,7 +98,7 @@ def _open(url: str, settings: Settings, instance: str) -> AbstractAsyncContextMa
     return Db.open(url, settings.database.schema_name, settings.database.pool, name, limit_s)
 
 
-async def _schema_is_current(url: str, settings: Settings) -> None:
+async def _schema_is_current(url: str, settings: Settings, observe: Observe) -> None:
     """Reach the server, for a while if need be, and compare migrations. Raises E0302 to E0308."""
     began_s, tries, wait_s = monotonic(), 0, 0.2
     limit_s = settings.database.connect_timeout.total_seconds()
@@ -110,6 +110,8 @@ async def _schema_is_current(url: str, settings: Settings) -> None:
         except Unavailable as gone:
             if monotonic() - began_s + wait_s > limit_s:
                 raise cannot_reach(url, gone, tries, monotonic() - began_s) from gone
+            if tries == 1:
+                observe(Noted("waiting_for_database", "warning", {"error": str(gone), "limit_s": limit_s}))
             await asyncio.sleep(wait_s)
             wait_s = min(5.0, wait_s * 2)
 

@@ -55,7 +55,7 @@ async def test_the_first_signal_lets_runs_finish_and_starts_nothing_new_not_even
     node.signal(signal.SIGHUP)
     await node.seen("registry_reloaded")
     slots, at = await db.fetchrow("SELECT count(*), now() FROM jobsd.slot") or ()
-    two_more_were_due = "SELECT clock_timestamp() > $1 + interval '2s'"
+    two_more_were_due = "SELECT clock_timestamp() > $1::timestamptz + interval '2s'"
     await eventually(lambda: db.fetchval(two_more_were_due, at), True)
     node.release()
 
