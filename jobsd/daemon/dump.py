@@ -1,12 +1,16 @@
 """What SIGUSR1 writes to the log: tasks with where they stand, what runs, locks, loops, next slots."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from jobsd.daemon.node import Node
 
 MOST_TASKS = 200
 MOST_SLOTS = 20
+ASYNCIO = str(Path(asyncio.__file__).parent)
+FRAMES = ("cr_frame", "gi_frame", "ag_frame")  # of coroutines, generators, async generators
+AWAITED = ("cr_await", "gi_yieldfrom", "ag_await")
 
 
 def dump(node: Node) -> dict[str, Any]:
@@ -35,6 +39,12 @@ def dump(node: Node) -> dict[str, Any]:
 
 
 def _where(task: "asyncio.Task[Any]") -> str:
-    frames = task.get_stack(limit=1)
-    at = f"{frames[0].f_code.co_filename}:{frames[0].f_lineno}" if frames else "-"
+    """The innermost frame that it waits in, asyncio's own left out."""
+    at = "-"
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        frame = next((found for name in FRAMES if (found := getattr(awaited, name, None)) is not None), None)
+        if frame is not None and not frame.f_code.co_filename.startswith(ASYNCIO):
+            at = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        awaited = next((found for name in AWAITED if (found := getattr(awaited, name, None)) is not None), None)
     return f"{task.get_name()} at {at}"

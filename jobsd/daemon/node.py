@@ -107,18 +107,21 @@ class Node:
         self.stall.start()
 
     async def load(self, registry: Registry) -> None:
-        """Go on with this registry: schedules, claims, alerts and metrics."""
-        daemon = registry.settings.daemon
-        self.scheduler.dry_run = daemon.dry_run
-        self.parts.metrics.know(registry.jobs)
+        """Go on with this registry: schedules, claims, alerts and metrics.
+
+        Raises `Unavailable`, then all goes on with the old one: what needs the database is done first.
+        """
+        daemon, alerting = registry.settings.daemon, registry.settings.alerts
         self.parts.redactor.add(registry.secrets | secrets_of(registry.settings, os.environ))
-        self.registry = registry
-        self._pause()
+        tellers = channels.build(alerting, self.parts.redactor)
+        seats = await self.claimer.seats(registry.jobs)
         await self.scheduler.load(registry.jobs)
-        await self.claimer.load(registry.jobs, daemon.pools)
-        self.alerter.reload(
-            channels.build(registry.settings.alerts, self.parts.redactor), registry.settings.alerts, registry.jobs
-        )
+        self.registry = registry
+        self.scheduler.dry_run = daemon.dry_run
+        self._pause()
+        self.parts.metrics.know(registry.jobs)
+        self.claimer.load(registry.jobs, daemon.pools, seats)
+        self.alerter.reload(tellers, alerting, registry.jobs)
         self.dependencies.wake()
 
     def loops(self) -> Mapping[str, Callable[[], Awaitable[None]]]:

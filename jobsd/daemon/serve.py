@@ -135,12 +135,12 @@ class _Daemon:
     async def live(self, stack: AsyncExitStack) -> int:
         node, settings = self.node, self.node.registry.settings
         signals.listen(self.stop, self._on_hup, self._on_usr1)
+        bell = Bell(self._on_bell)
         try:
             await node.open()
             socket = Path(settings.http.socket) if settings.http.socket else SOCKET if SOCKET.parent.is_dir() else None
             web = app.build(self._deps())
             addresses = await stack.enter_async_context(listening(web, settings.http.host, settings.http.port, socket))
-            bell = Bell(self._on_bell)
             bell.listen(node.registry.jobs)
             self.reloader.on_loaded = lambda registry: bell.listen(registry.jobs)
             return await self._run(addresses)
@@ -245,9 +245,11 @@ class _Daemon:
 
     async def _reload(self) -> None:
         self.systemd.reloading()
-        with suppress(JobsdError):  # told in log, audit, metric and alert
-            await self.reloader.reload("signal:SIGHUP")
-        self.systemd.ready(self._status())
+        try:
+            with suppress(JobsdError):  # told in log, audit, metric and alert
+                await self.reloader.reload("signal:SIGHUP")
+        finally:
+            self.systemd.ready(self._status())
 
     def _on_usr1(self) -> None:
         self._observe(Noted("state", "info", dump(self.node)))

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 
-from jobsd.domain.job import JobDefinition
+from jobsd.domain.job import FREE_SIGNALS, JobDefinition
 
 
 class Stage(IntEnum):
@@ -48,29 +48,32 @@ def number_of(name: str) -> int:
 
 
 class Bell:
-    """Which signals trigger which jobs; told anew with every registry."""
+    """Which signals trigger which jobs; told anew with every registry. The free ones that no job names do nothing.
+
+    They are handled, not ignored: what is ignored stays so in the programs that jobs start.
+    """
 
     def __init__(self, ring: Callable[[str, str], None]) -> None:
         self._ring = ring  # job, signal's name
-        self._bound: dict[int, str] = {}
+        self.listen({})
 
     def listen(self, jobs: Mapping[str, JobDefinition]) -> None:
         loop = asyncio.get_running_loop()
-        wanted = {number_of(job.signal): job.name for job in jobs.values() if job.signal and job.enabled}
-        names = {number_of(job.signal): job.signal for job in jobs.values() if job.signal}
-        for number in self._bound.keys() - wanted.keys():
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)  # the default would end the daemon
-        for number, job in wanted.items():
-            loop.add_signal_handler(number, self._ring, job, names[number])
-        self._bound = wanted
+        for name in FREE_SIGNALS:
+            loop.add_signal_handler(number_of(name), _nothing)
+        for job in jobs.values():
+            if job.signal and job.enabled:
+                loop.add_signal_handler(number_of(job.signal), self._ring, job.name, job.signal)
+
+
+def _nothing() -> None:
+    return None
 
 
 def listen(stop: Stop, reload: Callable[[], None], dump: Callable[[], None]) -> None:
-    """Bind the signals that every daemon has. USR2 is ignored until a job names it."""
+    """Bind the signals that every daemon has."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.next)
     loop.add_signal_handler(signal.SIGHUP, reload)
     loop.add_signal_handler(signal.SIGUSR1, dump)
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)

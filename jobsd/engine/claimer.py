@@ -30,13 +30,15 @@ class Claimer:
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()  # from before a claim is sent until its runs have started
 
-    async def load(self, definitions: Mapping[str, JobDefinition], pools: Sequence[str]) -> None:
-        """Serve the enabled jobs of these pools from now on; adds the seats of jobs with a concurrency limit."""
+    async def seats(self, definitions: Mapping[str, JobDefinition]) -> Mapping[str, int]:
+        """The lock ids of the seats of all jobs with a concurrency limit; those that are new are added."""
+        return await jobs.lock_keys(self._here.db, [name for job in definitions.values() for name in _seats(job)])
+
+    def load(self, definitions: Mapping[str, JobDefinition], pools: Sequence[str], ids: Mapping[str, int]) -> None:
+        """Serve the enabled jobs of these pools from now on; `ids` are those of their `seats`."""
         served = [job for job in definitions.values() if job.enabled and job.pool in pools]
-        limited = [(job.name, seat) for job in served for seat in range(1, (job.concurrency or 0) + 1)]
-        ids = await jobs.lock_keys(self._here.db, [f"seat:{name}:{seat}" for name, seat in limited])
         self._jobs = [job.name for job in served]
-        self._seats = [(name, ids[f"seat:{name}:{seat}"]) for name, seat in limited]
+        self._seats = [(job.name, ids[seat]) for job in served for seat in _seats(job)]
         self.wake()
 
     def wake(self) -> None:
@@ -85,3 +87,7 @@ class Claimer:
         if due_at is None:
             return POLL_S
         return min(POLL_S, max(0.0, (due_at - self._here.keeper.now()).total_seconds()))
+
+
+def _seats(job: JobDefinition) -> list[str]:
+    return [f"seat:{job.name}:{number}" for number in range(1, (job.concurrency or 0) + 1)]

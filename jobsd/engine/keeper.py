@@ -126,6 +126,7 @@ class Keeper:
             raise Unavailable(ConnectionError(f"the lock of node {self.node} is held by another session"))
         self._lock, self._held = lock, set()
         await self._beat(lock)
+        self._pulse.advance("lock session")
         self.up = True
         self._beating = asyncio.get_running_loop().create_task(self._beat_forever())
         self._observe(LockSession("up"))

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 
 from jobsd.domain.decide import Down, decide
-from jobsd.domain.events import DatabaseTrouble, SlotDecided
+from jobsd.domain.events import DatabaseTrouble, Noted, SlotDecided
 from jobsd.domain.job import JobDefinition
 from jobsd.domain.lock_key import lock_key_of
 from jobsd.domain.schedule import Schedule, schedule_of
@@ -59,6 +59,7 @@ class Scheduler:
         self._heap: list[tuple[datetime, str]] = []
         self._wake = asyncio.Event()
         self._refresh = False
+        self._turn = asyncio.Lock()  # a registry is loaded, or slots are decided, never both at once
         self._down: Down | None = None
 
     def wake(self, *, refresh: bool = False) -> None:
@@ -67,7 +68,20 @@ class Scheduler:
         self._wake.set()
 
     async def load(self, definitions: Mapping[str, JobDefinition]) -> None:
-        """Register a registry. Slots that the schedules so far leave undecided are decided first, by those."""
+        """Register a registry. Slots that the schedules so far leave undecided are decided first, by those.
+
+        Raises `Unavailable`; then the schedules so far go on.
+        """
+        async with self._turn:
+            before = self.entries
+            try:
+                await self._load(definitions)
+            except BaseException:
+                self.entries = before
+                raise
+            self._rebuild()
+
+    async def _load(self, definitions: Mapping[str, JobDefinition]) -> None:
         known = await jobs.definitions(self._here.db, list(definitions))
         await self._decide_changed(definitions, known)
         async with self._here.db.transaction() as session:
@@ -75,7 +89,6 @@ class Scheduler:
             await jobs.register(session, changed)
         timed = [job for job in definitions.values() if job.schedule is not None]
         self.entries = await self._entries(timed)
-        self._rebuild()
 
     async def _decide_changed(
         self, definitions: Mapping[str, JobDefinition], known: Mapping[str, tuple[str, str]]
@@ -117,11 +130,12 @@ class Scheduler:
                 await asyncio.sleep(RETRY_S)
                 continue
             try:
-                now_s = asyncio.get_running_loop().time()
-                if self._refresh or now_s - refreshed_s > REFRESH_S:
-                    self._refresh, refreshed_s = False, now_s
-                    await self._read_again()
-                await self._tick()
+                async with self._turn:
+                    now_s = asyncio.get_running_loop().time()
+                    if self._refresh or now_s - refreshed_s > REFRESH_S:
+                        self._refresh, refreshed_s = False, now_s
+                        await self._read_again()
+                    await self._tick()
             except Unavailable as gone:
                 self._here.observe(DatabaseTrouble("scheduler", str(gone)))
                 await asyncio.sleep(RETRY_S)
@@ -153,7 +167,7 @@ class Scheduler:
             await self._decide(due)
         finally:
             for name in due:
-                if (at := self.entries[name].next_at()) is not None:
+                if name in self.entries and (at := self.entries[name].next_at()) is not None:
                     heappush(self._heap, (at, name))
 
     async def _decide(self, names: Sequence[str]) -> None:
@@ -217,20 +231,30 @@ class Scheduler:
         won = {row["job"] for row in rows}
         latest = {row["job"]: row for row in rows if row["slot_at"] is not None}
         for move in moves:
-            if move.job in won:
+            entry = self.entries.get(move.job)
+            if entry is not None and move.job in won:
                 row = latest.get(move.job)
-                seen = self.entries[move.job].decided
-                self.entries[move.job].decided = replace(
-                    seen,
+                entry.decided = replace(
+                    entry.decided,
                     decided_to=move.new_to,
                     stretch_from=move.stretch_from,
                     stretch_decision=row["decision"] if row else None,
                     stretch_reason=row["reason"] if row else None,
                 )
-        lost = [move.job for move in moves if move.job not in won]
+        lost = [move.job for move in moves if move.job not in won and move.job in self.entries]
         if lost:
-            for name, seen in (await jobs.decided(self._here.db, lost)).items():
-                self.entries[name].decided = replace(seen, enabled=self.entries[name].decided.enabled)
+            await self._follow_others(lost)
+
+    async def _follow_others(self, names: Sequence[str]) -> None:
+        """Go on from what another node wrote; a schedule that is gone was removed by one with a newer registry."""
+        seen = await jobs.decided(self._here.db, names)
+        for name in names:
+            entry = self.entries.get(name)
+            if entry is not None and name in seen:
+                entry.decided = replace(seen[name], enabled=entry.decided.enabled)
+            elif entry is not None:
+                del self.entries[name]
+                self._here.observe(Noted("schedule_removed_elsewhere", "warning", {"job": name}))
 
     def _tell(self, rows: Sequence[Row]) -> None:
         made = []

@@ -7,7 +7,8 @@ from typing import Any
 from jobsd.registry.load import Registry
 from jobsd.registry.positions import dotted
 
-AT_START_ONLY = ("daemon", "database", "http", "lease")  # settings that a running daemon does not take up
+# Settings that a running daemon does not take up: whole tables, and keys of others.
+AT_START_ONLY = ("daemon.name", "daemon.slots", "daemon.state_dir", "database", "http", "lease", "log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,11 @@ def diff(old: Registry, new: Registry) -> Plan:
         changed=changed,
         removed=tuple(sorted(old.jobs.keys() - both)),
         changes=(*changes, *settings),
-        needs_restart=tuple(change.key for change in settings if change.key.split(".")[0] in AT_START_ONLY),
+        needs_restart=tuple(
+            change.key
+            for change in settings
+            if f"{change.key}.".startswith(tuple(f"{each}." for each in AT_START_ONLY))
+        ),
     )
 
 

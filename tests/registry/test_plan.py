@@ -64,7 +64,7 @@ def test_a_plan_tells_old_and_new_of_every_key(folder: Folder, before: Registry)
 def test_a_plan_tells_what_waits_for_the_next_start(folder: Folder, before: Registry) -> None:
     plan = diff(before, folder.load(AFTER, WORD="a-secret-word"))
 
-    assert plan.needs_restart == ("http.port",)
+    assert plan.needs_restart == ("http.port", "log.level")
 
 
 def test_no_difference_is_no_plan(folder: Folder, before: Registry) -> None:
