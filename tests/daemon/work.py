@@ -73,6 +73,15 @@ async def ticks(ctx: JobContext) -> None:
     trace("tick", ctx.job)
 
 
+async def writes_a_log(ctx: JobContext) -> None:
+    """A line at its begin and one at its end, each appended in one call, so that their order is that of time."""
+    for word in ("begin", "end"):
+        file = os.open(ctx.params["file"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(file, f"{word} {ctx.job} {ctx.slot_at:%Y-%m-%dT%H:%M:%S} {ctx.fence} {os.getpid()}\n".encode())
+        os.close(file)
+        await asyncio.sleep(PAUSE_S)
+
+
 def recurse() -> None:
     recurse()
 
