@@ -196,7 +196,6 @@ class _Daemon:
         while True:
             await asyncio.sleep(every_s)
             beats = self.node.here.pulse.beats()
-            self.node.parts.metrics.loops({loop: beat.age_s for loop, beat in beats.items()})
             hung = [loop for loop, beat in beats.items() if not beat.alive]
             if hung:
                 self._observe(Noted("loop_hung", "error", {"loops": hung}))
@@ -217,7 +216,7 @@ class _Daemon:
             db=node.parts.db,
             registry=lambda: node.registry,
             vitals=self._vitals,
-            metrics=node.parts.metrics.render,
+            metrics=self._metrics,
             reload=self.reloader.reload,
             wake=node.wake,
             observe=self._observe,
@@ -227,6 +226,11 @@ class _Daemon:
             patience=Patience(body_bytes=node.registry.settings.http.max_body),
             redactor=node.parts.redactor,
         )
+
+    def _metrics(self) -> tuple[bytes, str]:
+        metrics = self.node.parts.metrics
+        metrics.loops({loop: beat.age_s for loop, beat in self.node.here.pulse.beats().items()})
+        return metrics.render()
 
     def _vitals(self) -> Vitals:
         beats = self.node.here.pulse.beats()

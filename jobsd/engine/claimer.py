@@ -73,7 +73,10 @@ class Claimer:
 
     async def _claim(self) -> int:
         """Take as many runs as there are free places, and start them; how many."""
-        claim = await self._here.keeper.claim(self._request(min(self._workers.free, BATCH)))
+        keeper, node = self._here.keeper, self._here.keeper.node
+        claim = await keeper.claim(self._request(min(self._workers.free, BATCH)))
+        if not keeper.serves(node):  # fenced before we heard of it: lost with all the rest
+            return 0
         for run in claim.runs:
             self._workers.start(run, claim.keys[run.id])
         return len(claim.runs)

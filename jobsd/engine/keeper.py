@@ -79,11 +79,11 @@ class Keeper:
         """Take due runs. Raises `Unavailable` when there is no session, or the answer was lost."""
         return await self._there(self._with_session(lambda lock: self._claim(lock, request)))
 
-    async def unlock(self, keys: Iterable[Key]) -> None:
-        """Give keys back; those of a session that is gone are gone with it."""
+    async def unlock(self, keys: Iterable[Key], node: NodeId) -> None:
+        """Give keys back that were taken as `node`; those of a session, or of a node, that is gone are gone with it."""
         given = list(keys)
         try:
-            await self._there(self._with_session(lambda lock: self._unlock(lock, given)))
+            await self._there(self._with_session(lambda lock: self._unlock(lock, given, node)))
         except Unavailable:
             self._loop.call_soon_threadsafe(self._held.difference_update, given)
 
@@ -99,6 +99,10 @@ class Keeper:
             await asyncio.to_thread(self._thread.join, 5)
         if not self._thread.is_alive():
             self._loop.close()
+
+    def serves(self, node: NodeId) -> bool:
+        """Whether what was claimed as `node` may still run; not once it is fenced."""
+        return self._lock is not None and self.node == node
 
     def now(self) -> datetime:
         """The database's clock as of the last beat, carried on by the monotonic one."""
@@ -166,7 +170,9 @@ class Keeper:
             strays = await locks.held(lock) - self._held
             await locks.unlock(lock, strays)
 
-    async def _unlock(self, lock: LockConnection, keys: list[Key]) -> None:
+    async def _unlock(self, lock: LockConnection, keys: list[Key], node: NodeId) -> None:
+        if node != self.node:  # fenced since then: such a key may be held again, for other work
+            return
         self._held.difference_update(keys)
         if missing := await locks.unlock(lock, keys):
             self._observe(Noted("unlock_of_a_lock_not_held", "error", {"count": missing}))

@@ -68,7 +68,9 @@ class Settler:
         for fence in over:
             del self._open[fence]
         moved = await self._until_taken(batch, over)
-        await self._here.keeper.unlock([key for each in batch for key in each.keys])
+        for node in {each.ended.node for each in batch}:
+            keys = [key for each in batch if each.ended.node == node for key in each.keys]
+            await self._here.keeper.unlock(keys, node)
         self.unwritten -= len(batch)
         for each in batch:
             self._tell(each, (each.ended.run.id, each.ended.run.fence) in moved)

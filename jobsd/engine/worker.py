@@ -13,7 +13,7 @@ from typing import Any
 from jobsd.domain.events import Observe, RunIgnoresCancellation, RunStarted
 from jobsd.domain.lifecycle import SettlePolicy, settle
 from jobsd.domain.outcome import Failed, Interrupted, Lost, Outcome, TimedOut
-from jobsd.domain.run import ClaimedRun, RunId
+from jobsd.domain.run import ClaimedRun, NodeId, RunId
 from jobsd.engine.executors.base import Execution, execute
 from jobsd.engine.keeper import Keeper
 from jobsd.engine.reporter import Reporter
@@ -29,6 +29,7 @@ class _Running:
     """One execution under way. `stop` is set from outside: what its outcome shall be once it has ended."""
 
     run: ClaimedRun
+    node: NodeId  # as which it was claimed
     keys: Sequence[Key]
     stop: "asyncio.Future[Interrupted | Lost]"
     began_s: float = field(default_factory=monotonic)
@@ -67,16 +68,18 @@ class Workers:
         return [(each.run, monotonic() - each.began_s) for each in self._running.values() if not each.settled]
 
     def kept(self) -> tuple[list[int], list[int]]:
-        """Lock ids, and runs that are their own key, that are still held for work that does not end."""
-        held = [each for each in self._running.values() if each.settled]
-        ids = [key.id for each in held for key in each.keys if not key.own]
-        return ids, [each.run.id for each in held if each.run.lock_key is None]
+        """Lock ids, and runs, that must not be claimed here just now: the server would give us a lock twice.
+
+        What is settled may be due again before its lock is given back, and work that ignored its end keeps it.
+        """
+        held = self._running.values()
+        return [key.id for each in held for key in each.keys if not key.own], [each.run.id for each in held]
 
     def start(self, run: ClaimedRun, keys: Sequence[Key]) -> None:
         """Begin to execute a run that was just claimed."""
         if self._group is None:
             raise RuntimeError("the workers are not running")
-        each = _Running(run, keys, asyncio.get_running_loop().create_future())
+        each = _Running(run, self._keeper.node, keys, asyncio.get_running_loop().create_future())
         self._running[run.id] = each
         self._idle.clear()
         self._settler.took(run.fence)
@@ -116,7 +119,7 @@ class Workers:
             outcome = await self._execute(each)
             each.settled = each.task is not None and not each.task.done()
             decided = settle(run, self.policy(run.job), outcome, self._now())
-            ended = Ended(run, self._keeper.node, decided, self._now())
+            ended = Ended(run, each.node, decided, self._now())
             await self._settler.settle(ended, () if each.settled else each.keys)
             if each.settled:
                 await self._outlive(each)
@@ -170,7 +173,7 @@ class Workers:
         if each.task is not None:
             await asyncio.wait({each.task})
         self._observe(RunIgnoresCancellation(each.run, monotonic() - each.began_s, ended=True))
-        await self._keeper.unlock(each.keys)
+        await self._keeper.unlock(each.keys, each.node)
 
     def _now(self) -> datetime:
         """The database's clock; before the first beat, which no run precedes, the machine's."""

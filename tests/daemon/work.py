@@ -70,7 +70,7 @@ async def cleans_up(ctx: JobContext) -> None:
 
 async def ticks(ctx: JobContext) -> None:
     """A little work, at once."""
-    trace("tick", ctx.job)
+    trace("tick", ctx.job, ctx.run_id)
 
 
 async def writes_a_log(ctx: JobContext) -> None:
@@ -84,6 +84,11 @@ async def writes_a_log(ctx: JobContext) -> None:
 
 def recurse() -> None:
     recurse()
+
+
+async def raises_what_it_knows(ctx: JobContext) -> None:
+    await ctx.info(f"trying with {ctx.params['token']}")
+    raise ConnectionError(f"refused: {dict(ctx.params)}")
 
 
 async def misbehaves(ctx: JobContext) -> Any:
@@ -105,6 +110,8 @@ async def misbehaves(ctx: JobContext) -> Any:
             for number in range(500):
                 await ctx.info(f"message {number} " + "y" * 1000)
                 await ctx.progress(number / 500, "on")
+        case "cancel":
+            raise asyncio.CancelledError
         case "orphan":
             task = asyncio.create_task(exits_later())
             trace("orphan", task.get_name())
