@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 
+from pydantic import ValidationError
+
 from jobsd.domain.decide import Down, decide
 from jobsd.domain.events import DatabaseTrouble, Noted, SlotDecided
 from jobsd.domain.job import JobDefinition
@@ -82,23 +84,29 @@ class Scheduler:
             self._rebuild()
 
     async def _load(self, definitions: Mapping[str, JobDefinition]) -> None:
-        known = await jobs.definitions(self._here.db, list(definitions))
-        await self._decide_changed(definitions, known)
+        known = await jobs.hashes(self._here.db, list(definitions))
+        changed = [job for name, job in definitions.items() if known.get(name) != job.hash]
+        await self._decide_changed({job.name: job for job in changed if job.name in known})
         async with self._here.db.transaction() as session:
-            changed = [job for name, job in definitions.items() if known.get(name, ("", ""))[0] != job.hash]
             await jobs.register(session, changed)
         timed = [job for job in definitions.values() if job.schedule is not None]
         self.entries = await self._entries(timed)
 
-    async def _decide_changed(
-        self, definitions: Mapping[str, JobDefinition], known: Mapping[str, tuple[str, str]]
-    ) -> None:
+    async def _decide_changed(self, changed: Mapping[str, JobDefinition]) -> None:
         """A schedule that changed while no node was up still owes its old slots their decisions."""
-        old = [JobDefinition.model_validate_json(text) for hash_, text in known.values()]
-        gone = [job for job in old if job.schedule and job.schedule_hash != definitions[job.name].schedule_hash]
+        old = [self._old(text) for text in await jobs.definitions(self._here.db, list(changed))]
+        gone = [job for job in old if job and job.schedule and job.schedule_hash != changed[job.name].schedule_hash]
         if gone:
             self.entries = await self._entries(gone)
             await self._decide(list(self.entries))
+
+    def _old(self, text: str) -> JobDefinition | None:
+        """A definition as it was registered; None for one of another version of jobsd that this one cannot read."""
+        try:
+            return JobDefinition.model_validate_json(text)
+        except ValidationError as error:
+            self._here.observe(Noted("old_definition_not_readable", "warning", {"error": str(error)[:500]}))
+            return None
 
     async def _entries(self, definitions: Sequence[JobDefinition]) -> dict[str, Entry]:
         decided = await jobs.decided(self._here.db, [job.name for job in definitions])

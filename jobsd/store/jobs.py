@@ -31,8 +31,13 @@ END_SCHEDULES = """
 REGISTERED = """
     SELECT name FROM jobsd.job WHERE removed_at IS NULL
 """
-KNOWN = """
-    SELECT name, hash, definition
+HASHES = """
+    SELECT name, hash
+      FROM jobsd.job
+     WHERE removed_at IS NULL AND name = ANY ($1::text[])
+"""
+DEFINITIONS = """
+    SELECT definition
       FROM jobsd.job
      WHERE removed_at IS NULL AND name = ANY ($1::text[])
 """
@@ -90,9 +95,14 @@ class Decided:
     stretch_reason: str | None
 
 
-async def definitions(db: Db, names: Sequence[str]) -> Mapping[str, tuple[str, str]]:
-    """The registered ones among `names`: hash and definition (JSON) as the database has them."""
-    return {row["name"]: (row["hash"], row["definition"]) for row in await db.fetch(KNOWN, names)}
+async def hashes(db: Db, names: Sequence[str]) -> Mapping[str, str]:
+    """The registered ones among `names`, with the hashes of their definitions."""
+    return {row["name"]: row["hash"] for row in await db.fetch(HASHES, names)}
+
+
+async def definitions(db: Db, names: Sequence[str]) -> list[str]:
+    """The definitions of registered jobs as the database has them: JSON."""
+    return [row["definition"] for row in await db.fetch(DEFINITIONS, names)]
 
 
 async def register(session: Session, definitions: Iterable[JobDefinition]) -> None:
