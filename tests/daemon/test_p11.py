@@ -1,6 +1,5 @@
 """The process survives every job: what one does to itself, to the loop or to its output harms no other."""
 
-import signal
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from jobsd.store.db import Db
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
+from tests.support.locked import locked
 
 Start = Callable[..., Awaitable[Daemon]]
 WAYS = ("exit", "interrupt", "recurse", "garbage", "huge", "flood", "orphan", "cancel")
@@ -65,20 +65,18 @@ async def test_the_daemon_goes_on_whatever_a_job_raises_returns_or_writes(daemon
 async def test_runs_that_are_due_again_the_moment_they_fail_never_get_a_lock_that_is_being_given_back(
     daemon: Start, db: Db
 ) -> None:
-    job = 'command = ["false"]\nlock_key = "{key}"\nretry = {{ attempts = 10, base = "1ms", cap = "1ms" }}\n'
-    node = await daemon("".join(f"[jobs.job{n}]\n{job.format(key='one' if n < 3 else f'own{n}')}" for n in range(8)))
+    retry = "retry = { attempts = 10, base = '1ms', cap = '1ms' }"
+    work = f'handler = "tests.daemon.work:misbehaves"\nparams = {{ how = "exit" }}\n{retry}'
+    keys = ["one", "one", "one", *(f"own{number}" for number in range(5))]
+    node = await daemon("".join(f'[jobs.job{n}]\n{work}\nlock_key = "{key}"\n' for n, key in enumerate(keys)))
     for number in (*range(8), *range(8)):
         await node.trigger(f"job{number}")
 
     await eventually(lambda: db.fetchval("SELECT count(*) FROM jobsd.run WHERE state = 'failed'"), 16)
-    node.signal(signal.SIGUSR1)
-    dump = await node.seen("state")
 
     assert await db.fetchval("SELECT count(*) FROM jobsd.attempt") == 16 * 11
     assert not [line for line in node.lines if line["event"] in ("loop_died", "unlock_of_a_lock_not_held")]
-    assert dump["locks"] == {}
-    held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 'jobsd.lock_key'::regclass"
-    await eventually(lambda: db.fetchval(held), 0)
+    await eventually(lambda: locked(db), 0)
 
 
 @pytest.mark.req("P11", "C6")
@@ -117,7 +115,7 @@ async def test_work_that_ignores_its_timeout_is_failed_and_keeps_lock_and_place_
         "SELECT state, attempt FROM jobsd.run WHERE id = ANY ($1::bigint[]) ORDER BY id", [run, other]
     )
     key = await db.fetchval("SELECT lock_key FROM jobsd.run WHERE id = $1", run)
-    locked = await db.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1", key)
+    held = await locked(db, key)
     begun = len(await node.traced("begun stubborn"))
     node.release()
     await node.seen("run_ended_at_last", run=run)
@@ -126,12 +124,10 @@ async def test_work_that_ignores_its_timeout_is_failed_and_keeps_lock_and_place_
 
     assert told["for_s"] >= 0.3
     assert [tuple(row.values()) for row in waiting] == [("queued", 1), ("queued", 0)]
-    assert (locked, begun) == (1, 1)
+    assert (held, begun) == (1, 1)
     about = [line for line in node.traces if "stubborn" in line and "ignored" not in line]
     assert [line.split()[0] for line in about] == ["begun", "ended"] * 3
     outcomes = await db.fetch("SELECT outcome FROM jobsd.attempt WHERE run = $1 ORDER BY number", run)
     assert [row["outcome"] for row in outcomes] == ["timed_out", "completed"]
-    await eventually(
-        lambda: db.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = $1", key), 0
-    )
+    await eventually(lambda: locked(db, key), 0)
     assert await node.stop() == 0

@@ -138,7 +138,9 @@ class Daemon:
     async def request(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Ask its API over the Unix socket; the status and the decoded answer."""
         async with (
-            aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(self.socket))) as session,
+            aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(self.socket)), timeout=aiohttp.ClientTimeout(PATIENCE_S)
+            ) as session,
             session.request(method, f"http://jobsd{path}", json=body) as response,
         ):
             text = await response.text()
