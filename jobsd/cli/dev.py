@@ -159,7 +159,8 @@ def ok(what: str, fact: str, more: str = "") -> None:
 def screen(plan: Plan, ready: "Ready", url: str) -> None:
     """The rest of the first screen: what there is, where to look, what comes next."""
     base, jobs = ready.addresses.url, ready.registry.jobs
-    ok("jobs", f"{len(jobs)} demo jobs" if plan.is_demo else f"{len(jobs)} jobs", origin(plan))
+    noun = "job" if len(jobs) == 1 else "jobs"
+    ok("jobs", f"{len(jobs)} {'demo ' if plan.is_demo else ''}{noun}", origin(plan))
     ok("listening", base.removeprefix("http://"))
     click.echo(f"\n  API        {base}/api/v1/jobs")
     click.echo(f"  Health     {base}/healthz")

@@ -75,4 +75,5 @@ def of_registry(registry: Mapping[str, Any]) -> str:
     environment = f", environment {registry['environment']}" if registry["environment"] else ""
     first = registry["files"][0] if registry["files"] else "no file"
     more = f" and {len(registry['files']) - 1} more" if len(registry["files"]) > 1 else ""
-    return f"{registry['jobs']} jobs, {registry['scheduled']} scheduled, from {first}{more}{environment}"
+    jobs = "1 job" if registry["jobs"] == 1 else f"{registry['jobs']} jobs"
+    return f"{jobs}, {registry['scheduled']} scheduled, from {first}{more}{environment}"

@@ -10,6 +10,7 @@ import click
 
 from jobsd.cli import render, values, words
 from jobsd.domain.errors import Exit, JobsdError, problem
+from jobsd.domain.outcome import without_trace
 
 
 @click.command("trigger")
@@ -101,6 +102,6 @@ def took(run: Mapping[str, Any]) -> str:
 
 def not_completed(run: Mapping[str, Any]) -> JobsdError:
     what = "was cancelled" if run["state"] == "cancelled" else f"failed{took(run)}"
-    why = f": {words.printable(run['error'].strip())}" if run.get("error") else ""
+    why = f": {words.printable(without_trace(run['error']))}" if run.get("error") else ""
     hint = f"jobsd run show {run['id']}    jobsd run logs {run['id']}"
     return problem("E0505", f"run {run['id']} of {run['job']} {what}{why}", hint, exit_code=Exit.RUN_FAILED)

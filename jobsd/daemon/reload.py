@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+import orjson
+
 from jobsd import handlers
 from jobsd.daemon.node import Node
 from jobsd.domain.errors import Exit, JobsdError
@@ -11,7 +13,7 @@ from jobsd.domain.events import Noted, RegistryReloaded
 from jobsd.domain.lifecycle import fingerprint
 from jobsd.domain.outcome import AlertRow
 from jobsd.registry.load import Registry
-from jobsd.registry.plan import Plan, diff
+from jobsd.registry.plan import Change, Plan, diff
 from jobsd.store import alerts, jobs, nodes
 from jobsd.web.deps import Changed, Reloaded
 from jobsd.web.vitals import Reload
@@ -57,7 +59,7 @@ class Reloader:
         await node.load(registry)
         await jobs.remove(here.db, plan.removed)
         await nodes.set_registry(here.db, here.keeper.node, registry.hash, registry.settings.daemon.pools)
-        changes = [f"{each.key}: {each.old} -> {each.new}" for each in plan.changes[:MOST_CHANGES]]
+        changes = [_told(each) for each in plan.changes[:MOST_CHANGES]]
         detail = {"plan": plan.line, "added": plan.added, "removed": plan.removed, "changes": changes}
         await jobs.audit(here.db, "reloaded", actor, reason=reason or "", detail=detail)
         self.last = Reload(datetime.now(UTC), True, plan.line)
@@ -83,4 +85,10 @@ class Reloader:
 def _keys_of(plan: Plan, job: str) -> list[str]:
     """What changed of one job: "timeout: 10m -> 20m"."""
     prefix = f"jobs.{job}."
-    return [f"{c.key.removeprefix(prefix)}: {c.old} -> {c.new}" for c in plan.changes if c.key.startswith(prefix)]
+    return [_told(change).removeprefix(prefix) for change in plan.changes if change.key.startswith(prefix)]
+
+
+def _told(change: Change) -> str:
+    """Values as JSON, text bare: "jobs.backup.timeout: 10m -> 20m"."""
+    old, new = (value if isinstance(value, str) else orjson.dumps(value).decode() for value in (change.old, change.new))
+    return f"{change.key}: {'none' if change.old is None else old} -> {'none' if change.new is None else new}"

@@ -15,6 +15,7 @@ from jobsd.domain.outcome import (
     RetryPolicy,
     Settlement,
     TimedOut,
+    without_trace,
 )
 from jobsd.domain.run import ClaimedRun, RunState
 
@@ -66,14 +67,14 @@ def _cut_short(run: ClaimedRun, policy: SettlePolicy, cut: Settlement, alert: st
 
 
 def _with_alert(run: ClaimedRun, settlement: Settlement, kind: str) -> Settlement:
-    first_line = (settlement.error or settlement.outcome).strip().split("\n", 1)[0][:SUMMARY_CHARS]
+    told = " ".join(without_trace(settlement.error or settlement.outcome).split())[:SUMMARY_CHARS]
     alert = AlertRow(
         type=kind,
         fingerprint=fingerprint(kind, run.job, settlement.error_kind),
-        summary=f"{run.job}: {first_line}",
+        summary=f"{run.job}: {told}",
         job=run.job,
         run=run.id,
-        detail={"attempt": run.attempt, "kind": settlement.error_kind, "error": first_line},
+        detail={"attempt": run.attempt, "kind": settlement.error_kind, "error": told},
     )
     return replace(settlement, alert=alert)
 

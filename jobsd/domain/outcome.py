@@ -1,5 +1,6 @@
 """How an attempt ended, and what that makes of its run: data only. The decision itself is `lifecycle.settle`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -59,6 +60,14 @@ class Lost:
 
     reason: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+_TRACE = re.compile(r"\n\n\s*(\+ Exception Group )?Traceback \(most recent call last\):")
+
+
+def without_trace(error: str) -> str:
+    """What an attempt's error says, without the traceback that stands below it."""
+    return _TRACE.split(error, maxsplit=1)[0].strip()
 
 
 Outcome = Completed | Failed | TimedOut | Interrupted | Lost

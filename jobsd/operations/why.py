@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from jobsd.domain.duration import format_duration
 from jobsd.domain.job import JobDefinition
@@ -116,14 +117,14 @@ def _next(job: JobDefinition, to_come: Sequence[datetime], now: datetime) -> Ite
             code="after", text=f"it starts when {', '.join(job.schedule.after)} completed for their latest slot"
         )
     elif to_come:
-        text = f"its next slot is {_instant(to_come[0])}, in {_span(to_come[0] - now)}"
+        text = f"its next slot is {_instant(to_come[0], job.schedule.timezone)}, in {_span(to_come[0] - now)}"
         yield Reason(code="next_slot", text=text)
     else:
         yield Reason(code="no_next_slot", text="its schedule has no further slot")
 
 
-def _instant(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+def _instant(at: datetime, zone: str = "UTC") -> str:
+    return f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M:%S} {zone}"
 
 
 def _span(span: timedelta) -> str:

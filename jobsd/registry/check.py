@@ -26,7 +26,9 @@ def schedules(jobs: Jobs, sources: Sources, problems: list[Problem]) -> dict[str
             found[name] = schedule_of(job.schedule)
         except ScheduleError:
             if job.schedule:
-                problems.extend(_of_schedule(name, error, sources) for error in mistakes(job.schedule))
+                misspelt = any(p.code == "E0204" and f"[jobs.{name}.schedule]" in p.message for p in problems)
+                told = (error for error in mistakes(job.schedule) if not (misspelt and error.code == "E0206"))
+                problems.extend(_of_schedule(name, error, sources) for error in told)
     return found
 
 

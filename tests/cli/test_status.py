@@ -41,7 +41,7 @@ async def test_status_tells_node_lock_session_loops_queue_and_next_slots(here: S
 
     assert ended.code == 0
     assert ended.out.startswith("jobsd 0.1.0 on one (pid ")
-    assert "1 jobs, 1 scheduled, from " in ended.out
+    assert "1 job, 1 scheduled, from " in ended.out
     for part in ("lock session", "loops", "queue", "0 due, 1 for later, 0 running"):
         assert part in ended.out
     assert "nightly-report  at 02:30 every day, Europe/Berlin" in ended.out

@@ -69,7 +69,7 @@ async def test_a_failed_run_is_told_in_the_log_and_to_a_webhook_with_job_error_a
         run.id,
         "data@example.org",
     )
-    assert told["summary"] == "daily_report: cannot reach postgresql://app:***@db1/app"
+    assert told["summary"] == "daily_report: cannot reach postgresql://app:***@db1/app at line 3"
     assert datetime.fromisoformat(told["last_at"]).tzinfo
     assert post["title"] == "jobsd: JOB_FAILED daily_report"
     assert f"jobsd run show {run.id}" in post["message"]

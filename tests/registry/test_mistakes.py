@@ -578,3 +578,11 @@ def test_a_caret_stands_under_a_value_that_follows_a_tab(folder: Folder) -> None
     said = folder.mistakes('[jobs.a]\n\tcommand = ["true"]\n\ttimeout =\t"x"\n')
 
     assert said.split("\n")[2:] == [' 3 |  timeout = "x"', "   |            ^^^"]
+
+
+@pytest.mark.req("C1")
+def test_a_misspelt_key_of_a_schedule_is_told_alone_and_not_as_a_missing_form_too(folder: Folder) -> None:
+    told = folder.mistakes('[jobs.a]\ncommand = ["true"]\nschedule = { crn = "30 2 * * *" }\n')
+
+    assert told.startswith("error[E0204]")
+    assert told.count("error[") == 1
