@@ -152,9 +152,9 @@ async def test_locks_are_given_back_only_after_the_settlement_is_committed(db: D
         settler = Settler(here)
         unlock = here.keeper.unlock
 
-        async def watched(keys: Any) -> None:
+        async def watched(keys: Any, as_node: Any) -> None:
             seen.append(await states(db))
-            await unlock(keys)
+            await unlock(keys, as_node)
 
         here.keeper.unlock = watched  # type: ignore[method-assign]
         task = asyncio.create_task(settler.run())
