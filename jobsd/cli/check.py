@@ -2,8 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from jobsd.domain.errors import Exit, JobsdError, Problem
+
+if TYPE_CHECKING:
+    from jobsd.registry.load import Registry
 
 
 @click.command("check")
@@ -27,8 +33,22 @@ def check(ctx: click.Context, offline: bool) -> None:
     ok("environment", registry.environment or "none chosen")
     ok("handlers", counted(sum(job.handler is not None for job in registry.jobs.values()), "handler"))
     ok("packs", ", ".join(pack.name for pack in packs()) or "none")
+    if registry.settings.alerts.channels:
+        channels(registry)
     if not offline:
         database(ctx)
+
+
+def channels(registry: "Registry") -> None:
+    """Raises E0227 for every channel whose URL Apprise does not know what to do with."""
+    from jobsd.observe.channels import check as check_channels
+
+    wrong = check_channels(registry.settings.alerts)
+    if wrong:
+        places = {name: registry.place(("alerts", "channels", name), "key") for name in wrong}
+        problems = (Problem("E0227", f"channel {name}: {why}", places[name]) for name, why in wrong.items())
+        raise JobsdError(tuple(problems), Exit.CONFIGURATION)
+    ok("channels", ", ".join(registry.settings.alerts.channels))
 
 
 def database(ctx: click.Context) -> None:

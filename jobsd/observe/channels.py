@@ -6,6 +6,7 @@ Apprise is synchronous and slow to import, so each message goes out in a thread 
 import asyncio
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -85,9 +86,10 @@ class AppriseChannel:
 
 def plugin_of(url: str) -> Any:
     """What Apprise makes of a URL. Raises `ChannelError` if it cannot be used; it never repeats the URL."""
-    import apprise  # noqa: PLC0415 - takes a third of a second
+    with _said() as lines, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # its plug-ins import what newer Pythons warn of
+        import apprise  # noqa: PLC0415 - takes a third of a second
 
-    with _said() as lines:
         plugin = apprise.Apprise.instantiate(url, suppress_exceptions=True)
     if not plugin:
         scheme = url.partition("://")[0]

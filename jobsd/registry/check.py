@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
+from jobsd.domain.alert import LOG
 from jobsd.domain.duration import format_duration
 from jobsd.domain.errors import Problem, did_you_mean
 from jobsd.domain.job import FREE_SIGNALS, JobDefinition
@@ -67,6 +68,18 @@ def _names(jobs: Jobs, declared: Sequence[str], sources: Sources) -> Iterator[Pr
                 meant = did_you_mean(other, declared)
                 note = f'did you mean "{meant}"?' if meant else ""
                 yield Problem("E0217", f'there is no job "{other}"', sources.place(("jobs", name, *path)), note)
+
+
+def channels(jobs: Jobs, settings: Settings, sources: Sources) -> Iterator[Problem]:
+    """Channels that jobs name and nobody declared: their alerts would reach the log alone."""
+    declared = [LOG, *settings.alerts.channels]
+    for name, job in jobs.items():
+        for index, channel in enumerate(job.alert.channels or ()):
+            if channel not in declared:
+                meant = did_you_mean(channel, declared)
+                note = f'did you mean "{meant}"?' if meant else "declare it in [alerts.channels]"
+                place = sources.place(("jobs", name, "alert", "channels", index))
+                yield Problem("E0226", f'there is no channel "{channel}"', place, note)
 
 
 def _circles(jobs: Jobs, sources: Sources) -> Iterator[Problem]:

@@ -116,6 +116,8 @@ class _Loading:
         jobs = {name: job for name, table in declared.items() if (job := self.job(name, table, filling.written))}
         schedules = check.schedules(jobs, self.sources, self.problems)
         self.collect(check.across_jobs(jobs, declared, self.sources))
+        if settings is not None:
+            self.collect(check.channels(jobs, settings, self.sources))
         self.collect(elsewhere.mistakes(self.sources.files, self.sources.environment))
         if also:
             self.collect(also(Draft(jobs, self.sources)))

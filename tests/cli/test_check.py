@@ -83,3 +83,19 @@ def test_a_database_that_is_not_configured_or_not_there_is_told(tmp_path: Path) 
     assert away.code == Exit.UNREACHABLE
     assert away.err.startswith("error[E0302]: cannot reach PostgreSQL at 127.0.0.1:1/none (user me): ")
     assert "pa55word" not in away.err
+
+
+@pytest.mark.req("C6", "C8")
+def test_a_channel_whose_url_no_service_knows_is_told_and_a_good_one_is_ok(tmp_path: Path) -> None:
+    file = tmp_path / "jobsd.toml"
+    file.write_text(GOOD + '[alerts.channels.team]\nurl = "json://127.0.0.1/hook"\n')
+    good = jobsd("check", "--offline", cwd=tmp_path)
+    file.write_text(GOOD + '[alerts.channels.team]\nurl = "nosuchservice://canary-token-1"\n')
+
+    bad = jobsd("check", "--offline", cwd=tmp_path)
+
+    assert (good.code, good.err) == (Exit.OK, "")
+    assert "  ok  channels       team\n" in good.out
+    assert bad.code == Exit.CONFIGURATION
+    assert "error[E0227]: channel team: " in bad.err
+    assert "canary-token-1" not in bad.err.split("\n", 1)[0]

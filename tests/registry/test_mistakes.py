@@ -586,3 +586,14 @@ def test_a_misspelt_key_of_a_schedule_is_told_alone_and_not_as_a_missing_form_to
 
     assert told.startswith("error[E0204]")
     assert told.count("error[") == 1
+
+
+@pytest.mark.req("C6")
+def test_a_channel_that_nobody_declared_is_told_where_a_job_names_it(folder: Folder) -> None:
+    text = '[alerts.channels.team]\nurl = "json://127.0.0.1/"\n[jobs.a]\ncommand = ["true"]\n'
+
+    told = folder.mistakes(text + 'alert = { channels = ["log", "teem"] }\n')
+
+    assert told.startswith('error[E0226]: there is no channel "teem"')
+    assert 'did you mean "team"?' in told
+    assert told.count("error[") == 1
