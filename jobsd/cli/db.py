@@ -10,7 +10,6 @@ import click
 
 from jobsd.cli import render
 from jobsd.cli.render import Column
-from jobsd.domain.errors import Exit, JobsdError, problem
 
 T = TypeVar("T")
 MIGRATIONS = (Column("migration"), Column("state"), Column("applied_at", "APPLIED", "ago"))
@@ -113,7 +112,8 @@ def run(url: str, work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end. A database that cannot be asked becomes E0302, which names it."""
     import asyncio
 
-    from jobsd.store.db import Unavailable, cannot_reach
+    from jobsd.store.db import Unavailable
+    from jobsd.store.reach import cannot_reach
 
     began = monotonic()
     try:
@@ -130,6 +130,7 @@ def database(ctx: click.Context) -> tuple[str, str]:
     from jobsd.registry.files import find
     from jobsd.registry.load import load
     from jobsd.registry.settings import DatabaseSettings
+    from jobsd.store.reach import no_database
 
     config = (ctx.find_root().obj or {}).get("config")
     file = find(Path(config) if config else None, os.environ)
@@ -137,15 +138,5 @@ def database(ctx: click.Context) -> tuple[str, str]:
     url = settings.direct_url or settings.url
     address = url.get_secret_value() if url else os.environ.get("DATABASE_URL")
     if not address:
-        raise no_database(file)
+        raise no_database(str(file) if file else None)
     return address, settings.schema_name
-
-
-def no_database(file: Path | None) -> JobsdError:
-    return problem(
-        "E0301",
-        "no database is configured",
-        f"set DATABASE_URL, or [database] url in {file or 'jobsd.toml'}, or use: jobsd dev",
-        f"looked in: environment{f', {file}' if file else ''}",
-        exit_code=Exit.CONFIGURATION,
-    )

@@ -19,7 +19,7 @@ from jobsd.daemon.dump import dump
 from jobsd.daemon.node import Node, Parts
 from jobsd.daemon.reload import Reloader
 from jobsd.daemon.signals import Bell, Stage, Stop
-from jobsd.domain.errors import Exit, JobsdError, problem
+from jobsd.domain.errors import Exit, JobsdError
 from jobsd.domain.events import Event, Noted, Observe
 from jobsd.observe import logs
 from jobsd.observe.metrics import Metrics
@@ -29,7 +29,8 @@ from jobsd.operations.runs import TriggerRequest, trigger
 from jobsd.registry.load import Registry
 from jobsd.registry.settings import Settings
 from jobsd.store import migrate
-from jobsd.store.db import Db, Unavailable, cannot_reach
+from jobsd.store.db import Db, Unavailable
+from jobsd.store.reach import cannot_reach, no_database
 from jobsd.web import app
 from jobsd.web.deps import Deps
 from jobsd.web.listen import Addresses, listening
@@ -60,7 +61,7 @@ async def serve(load: Callable[[], Registry], on_ready: Callable[[Ready], None] 
     redactor = logs.setup(settings.log, Redactor(registry.secrets | secrets_of(settings, os.environ)))
     metrics = Metrics(registry.jobs)
     observe = _both(logs.LogObserver(), metrics)
-    url = database_url(settings)
+    url = database_url(registry)
     async with AsyncExitStack() as stack:
         folder = state.state_dir(settings)
         instance = stack.enter_context(state.held(folder))
@@ -72,16 +73,12 @@ async def serve(load: Callable[[], Registry], on_ready: Callable[[Ready], None] 
         return await _Daemon(node, load, on_ready, began_s).live(stack)
 
 
-def database_url(settings: Settings) -> str:
+def database_url(registry: Registry) -> str:
     """Raises E0301 when none is configured."""
-    if settings.database.url is None:
-        raise problem(
-            "E0301",
-            "no database is configured",
-            "set DATABASE_URL, or [database] url in jobsd.toml, or use: jobsd dev",
-            exit_code=Exit.CONFIGURATION,
-        )
-    return settings.database.url.get_secret_value()
+    url = registry.settings.database.url
+    if url is None:
+        raise no_database(str(registry.files[0]) if registry.files else None)
+    return url.get_secret_value()
 
 
 def _both(*observers: Observe) -> Observe:

@@ -11,11 +11,10 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import asyncpg
 
-from jobsd.domain.errors import Exit, JobsdError, problem
+from jobsd.domain.errors import Exit, problem
 
 T = TypeVar("T")
 Row = asyncpg.Record
@@ -271,21 +270,3 @@ async def dedicated(url: str, *, application_name: str, fence: int, run_id: int)
         yield con
     finally:
         con.terminate()
-
-
-def cannot_reach(url: str, error: Unavailable, tries: int, spent_s: float) -> JobsdError:
-    """E0302, naming host, port, database and user, never the password."""
-    return problem(
-        "E0302",
-        f"cannot reach PostgreSQL at {describe_url(url)}: {error}, tried {tries} times in {spent_s:.0f} s",
-        exit_code=Exit.UNREACHABLE,
-    )
-
-
-def describe_url(url: str) -> str:
-    """A URL for people: "db1:5432/app (user jobsd)". Without password and options."""
-    parts = urlsplit(url)
-    options = parse_qs(parts.query)
-    host = parts.netloc.rpartition("@")[2] or ",".join(options.get("host", ["local socket"]))
-    user = unquote(parts.username or "") or ",".join(options.get("user", [])) or "default"
-    return f"{unquote(host)}/{parts.path.lstrip('/') or user} (user {user})"
