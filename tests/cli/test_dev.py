@@ -53,7 +53,7 @@ def test_one_command_goes_from_nothing_to_jobs_that_can_be_run(folder: Path) -> 
     assert re.search(r"ok  schema +\d+ migrations ", screen)
     assert re.search(r"ok  jobs +4 demo jobs +no jobsd.toml here yet", screen)
     assert re.search(r"ok  listening +127\.0\.0\.1:\d+", screen)
-    assert re.search(r"in \d+ s +flaky-demo +every 30 s +Fails on purpose", screen)
+    assert re.search(r"(in \d+ s|now) +flaky-demo +every 30 s +Fails on purpose", screen)
     assert ended["state"] == "completed", ended["error"]
     assert status == 0
 
