@@ -66,9 +66,9 @@ async def serve(load: Callable[[], Registry], on_ready: Callable[[Ready], None] 
         folder = state.state_dir(settings)
         instance = stack.enter_context(state.held(folder))
         await _schema_is_current(url, settings, observe)
-        db = await stack.enter_async_context(_open(url, settings, instance))
-        lock_url = settings.database.direct_url.get_secret_value() if settings.database.direct_url else url
         who = state.identity(settings, instance)
+        db = await stack.enter_async_context(_open(url, settings, who.name))
+        lock_url = settings.database.direct_url.get_secret_value() if settings.database.direct_url else url
         node = Node(Parts(db, lock_url, who, folder, metrics, redactor, observe), registry)
         return await _Daemon(node, load, on_ready, began_s).live(stack)
 
@@ -89,8 +89,8 @@ def _both(*observers: Observe) -> Observe:
     return tell
 
 
-def _open(url: str, settings: Settings, instance: str) -> AbstractAsyncContextManager[Db]:
-    name = f"jobsd work {settings.daemon.name or instance[:8]}"
+def _open(url: str, settings: Settings, node: str) -> AbstractAsyncContextManager[Db]:
+    name = f"jobsd work {node}"
     limit_s = settings.database.statement_timeout.total_seconds()
     return Db.open(url, settings.database.schema_name, settings.database.pool, name, limit_s)
 

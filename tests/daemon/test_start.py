@@ -179,3 +179,16 @@ async def test_two_nodes_that_migrate_at_once_apply_each_migration_once(
         applied = await db.fetch("SELECT number FROM jobsd.migration ORDER BY number")
     assert [row["number"] for row in applied] == [each.number for each in shipped() if each.pack == "core"]
     await daemon(JOB, url=empty_database_url)
+
+
+@pytest.mark.req("C8")
+async def test_every_session_says_what_it_is_for_and_whose(daemon: Start, db: Db) -> None:
+    node = await daemon("", settings={"daemon": {"name": "north"}})
+    await node.request("GET", "/readyz")
+    names = "SELECT DISTINCT application_name FROM pg_stat_activity WHERE application_name LIKE '% north'"
+
+    async with asyncio.timeout(30):
+        while len(found := {row["application_name"] for row in await db.fetch(names)}) < 3:
+            await asyncio.sleep(0.05)
+
+    assert found == {"jobsd lock north", "jobsd work north", "jobsd listen north"}
