@@ -1,5 +1,6 @@
 """A command in a terminal of its own: started, read line by line, stopped with Ctrl-C."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 class Terminal:
@@ -61,3 +63,18 @@ def terminal(folder: Path, *args: str) -> Iterator[Terminal]:
         if started.process.poll() is None:
             started.process.kill()
         started.ended()
+
+
+@contextmanager
+def project() -> Iterator[Path]:
+    """An empty project, of a short path; removed when the last process of its PostgreSQL is gone."""
+    with TemporaryDirectory(prefix="jobsd-v-") as made:
+        yield Path(made)
+        wait_until_gone(Path(made))
+
+
+def wait_until_gone(folder: Path) -> None:
+    """Wait for the last process of each PostgreSQL below: all of them hold its log."""
+    for log in folder.glob(".jobsd/**/pg/log"):
+        with log.open() as held:
+            fcntl.flock(held, fcntl.LOCK_EX)

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from jobsd.cli import shipped
-from tests.cli.terminal import terminal
+from tests.cli.terminal import project, terminal
 
 pytestmark = pytest.mark.req("A1", "A2", "F8")
 EVENTS = "16,006"  # in the extract of config/demo/oulad
@@ -16,8 +15,8 @@ EVENTS = "16,006"  # in the extract of config/demo/oulad
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="jobsd-w-") as made:
-        yield Path(made)
+    with project() as made:
+        yield made
 
 
 def test_once_it_ends_when_every_due_job_has_completed(folder: Path) -> None:

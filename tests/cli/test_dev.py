@@ -1,11 +1,9 @@
 """`jobsd dev`: from an empty folder to a daemon that runs jobs, and out again without a trace."""
 
-import fcntl
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -13,7 +11,7 @@ from jobsd.cli.address import Address
 from jobsd.cli.client import Client
 from jobsd.cli.follow import follow
 from jobsd.cli.watch import Lines
-from tests.cli.terminal import terminal
+from tests.cli.terminal import project, terminal, wait_until_gone
 
 pytestmark = pytest.mark.req("F8")
 UP = "Ctrl-C stops"
@@ -21,9 +19,8 @@ UP = "Ctrl-C stops"
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """An empty project, of a short path."""
-    with TemporaryDirectory(prefix="jobsd-v-") as made:
-        yield Path(made)
+    with project() as made:
+        yield made
 
 
 @contextmanager
@@ -33,12 +30,6 @@ def client_in(folder: Path) -> Iterator[Client]:
         yield client
     finally:
         client.connection.close()
-
-
-def wait_until_gone(folder: Path) -> None:
-    """Wait for the last process of its PostgreSQL."""
-    with (folder / ".jobsd/pg/log").open() as log:
-        fcntl.flock(log, fcntl.LOCK_EX)
 
 
 def test_one_command_goes_from_nothing_to_jobs_that_can_be_run(folder: Path) -> None:
