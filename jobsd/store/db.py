@@ -262,11 +262,7 @@ async def dedicated(url: str, *, application_name: str, fence: int, run_id: int)
     """A connection for one execution of a job: never pooled, its fence in its session, cut at the end of the block."""
     con = await connect(url, application_name=application_name)
     try:
-        await con.execute(
-            "SELECT set_config('jobsd.fence', $1, false), set_config('jobsd.run_id', $2, false)",
-            str(fence),
-            str(run_id),
-        )
+        await bounded(con, con.execute(IDENTIFY, str(fence), str(run_id)), CONNECT_TIMEOUT_S)
         yield con
     finally:
         con.terminate()

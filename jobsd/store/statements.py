@@ -74,7 +74,7 @@ async def run(con: Any, text: str, grace_s: float) -> Answer:
         with suppress(Unavailable, asyncpg.PostgresError):
             await bounded(con, con.execute(ROLLBACK), grace_s)
         raise
-    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError) as lost:
+    except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as lost:
         raise Unavailable(lost, unknown=True) from lost
     except asyncpg.PostgresError as error:
         raise RefusedStatement(worded(error, text)) from error

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from jobsd.store.db import Db, Session, Unavailable, connect
+from jobsd.store.db import Db, Session, Unavailable, bounded, connect
 from jobsd.store.locks import LIMITS
 
 NOTIFY = "SELECT pg_notify($1, $2)"
 PING = "SELECT 1"
 PING_S = 10.0
+ANSWER_S = 5.0
 RETRY_S = 2.0
 
 
@@ -45,13 +46,13 @@ class Listener:
         settings = {k: v for k, v in LIMITS.items() if k != "plan_cache_mode"}
         con = await connect(self._url, application_name=self._application_name, settings=settings)
         try:
-            await con.add_listener(channel(self._schema), self._on_notification)
+            await bounded(con, con.add_listener(channel(self._schema), self._on_notification), ANSWER_S)
             self.connected = True
             self._heard("")
             session = Session(con, self._schema, PING_S)
             while True:
                 await asyncio.sleep(PING_S)
-                await session.fetchval(PING, timeout=5)
+                await session.fetchval(PING, timeout=ANSWER_S)
         finally:
             con.terminate()
 
