@@ -6,20 +6,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobsd import handlers
+from jobsd.daemon.fencing import Fencing
+from jobsd.daemon.prepared import Prepared
 from jobsd.domain.events import DatabaseTrouble, LoopBlocked, Noted, Observe
-from jobsd.domain.lifecycle import SettlePolicy
-from jobsd.domain.outcome import AlertRow, Lost
-from jobsd.domain.run import ClaimedRun
+from jobsd.domain.outcome import AlertRow
 from jobsd.engine.alerter import Alerter
 from jobsd.engine.claimer import Claimer
 from jobsd.engine.dependencies import Dependencies
-from jobsd.engine.executors.base import Execution
 from jobsd.engine.executors.guardians import Guardians
 from jobsd.engine.here import Here
 from jobsd.engine.keeper import Keeper, Where
 from jobsd.engine.pulse import Pulse
-from jobsd.engine.reporter import Reporter
 from jobsd.engine.rescuer import Rescuer
 from jobsd.engine.scheduler import Scheduler
 from jobsd.engine.settler import Settler
@@ -30,13 +27,11 @@ from jobsd.observe.metrics import Metrics
 from jobsd.observe.redact import Redactor, secrets_of
 from jobsd.registry.load import Registry
 from jobsd.store import alerts, jobs, nodes, queue, wake
-from jobsd.store.db import Db, Row, Unavailable, dedicated
+from jobsd.store.db import Db, Row, Unavailable
 from jobsd.store.history import Ended
-from jobsd.store.locks import Key
 from jobsd.store.nodes import Identity
 
 GAUGES_S = 15.0
-FENCED_S = 60.0  # work that does not end for so long after the node was fenced ends the process
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +69,9 @@ class Node:
         self.alerter = Alerter(parts.db, tellers, settings.alerts, parts.observe, registry.jobs)
         self.listener = wake.Listener(parts.lock_url, parts.db.schema, parts.who.name, self._heard)
         self.stall = StallWatch(asyncio.get_running_loop(), parts.observe, parts.metrics.loop_lag, self._blocked)
+        self.prepared = Prepared(self.here, self.guardians, parts.db.url, lambda: self.registry)
+        self.fencing = Fencing(self.here, self.workers, self.rescuer, self._pause)
         self._draining = False
-        self._fenced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._errands: set[asyncio.Task[None]] = set()
         self._join()
 
@@ -83,10 +79,10 @@ class Node:
         """Tell each part whom to tell."""
         keeper = self.here.keeper
         keeper.on_lease = self.guardians.renew
-        keeper.recheck = self._recheck
-        keeper.on_fenced = self._on_fenced
-        self.workers.prepare = self._prepare
-        self.workers.policy = self.rescuer.policy = self.policy
+        keeper.recheck = self.fencing.recheck
+        keeper.on_fenced = self.fencing.on_fenced
+        self.workers.prepare = self.prepared.execution
+        self.workers.policy = self.rescuer.policy = self.prepared.policy
         self.workers.on_free = self.rescuer.on_rescued = self.claimer.wake
         self.settler.on_ended = self._on_ended
         self.scheduler.on_runs = self._on_runs
@@ -135,7 +131,7 @@ class Node:
             "rescuer": self.rescuer.run,
             "alerter": self.alerter.run,
             "listener": self.listener.run,
-            "fence": self._refence,
+            "fence": self.fencing.run,
             "gauges": self._gauge,
         }
 
@@ -149,7 +145,8 @@ class Node:
         """Decide slots and claim runs, or not: switched off, draining, or fenced."""
         off = self._draining or not self.registry.settings.daemon.enabled
         self.scheduler.paused = off
-        self.claimer.paused = off or self._fenced.done()
+        self.claimer.paused = off or self.fencing.fenced
+        self.claimer.wake()
 
     async def close(self) -> None:
         """Say goodbye and give every lock back."""
@@ -167,28 +164,6 @@ class Node:
         """Something may be claimable: here, and on other nodes if this one has no place or does not serve its pool."""
         self.claimer.wake()
         self._errand(self._tell_others("run"))
-
-    def policy(self, name: str) -> SettlePolicy:
-        """What a job declared for when an attempt is over; of one that is gone, that nothing is repeated."""
-        job = self.registry.jobs.get(name)
-        return SettlePolicy(job.retry_policy, job.restartable) if job else SettlePolicy()
-
-    def _prepare(self, run: ClaimedRun) -> tuple[Execution, Reporter]:
-        definition = self.registry.jobs[run.job]
-        reporter = Reporter(self.here, run)
-        url, name = self.parts.db.url, f"jobsd job {run.job}"
-        execution = Execution(
-            run=run,
-            definition=definition,
-            handler=handlers.resolve(definition),
-            params={**definition.params, **run.params},
-            report=reporter,
-            connect=lambda: dedicated(url, application_name=name, fence=run.fence, run_id=run.id),
-            guardians=self.guardians,
-            database_url=url,
-            dry_run=self.registry.settings.daemon.dry_run,
-        )
-        return execution, reporter
 
     def _on_ended(self, ended: Sequence[Ended]) -> None:
         names = {each.run.job for each in ended}
@@ -239,45 +214,6 @@ class Node:
         task = asyncio.create_task(done())
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
-
-    # -- the lock session's losses ----------------------------------------------------------------------------------
-
-    async def _recheck(self, missing: frozenset[Key]) -> None:
-        """After a new lock session: end what no longer is ours, settle claims whose answer was lost."""
-        theirs = {run.id: run for run in await self.rescuer.running_here()}
-        ours = self.workers.held()
-        without_key = {run_id for run_id, keys in ours.items() if missing.intersection(keys)}
-        moved_on = {run_id for run_id in ours if run_id not in theirs and not self.workers.is_settled(run_id)}
-        self.workers.stop(Lost("its lock could not be taken again after the lock session was lost"), list(without_key))
-        self.workers.stop(Lost("it had moved on when the lock session was back"), list(moved_on))
-        await self.rescuer.requeue_unstarted([run for run_id, run in theirs.items() if run_id not in ours])
-
-    def _on_fenced(self, reason: str) -> None:
-        if not self._fenced.done():
-            self._fenced.set_result(reason)
-
-    async def _refence(self) -> None:
-        """Each time the node is fenced: end everything it runs, wait until it is gone, then register anew."""
-        while True:
-            reason = await asyncio.shield(self._fenced)
-            self._pause()
-            self.workers.stop(Lost(f"the node fenced itself: {reason}"))
-            async with asyncio.timeout(FENCED_S):
-                await self.workers.ended()
-            self._fenced = asyncio.get_running_loop().create_future()
-            await self._register_anew()
-            self._pause()
-            self.claimer.wake()
-
-    async def _register_anew(self) -> None:
-        wait_s = 0.2
-        while True:
-            try:
-                await self.here.keeper.open()
-                return await self.rescuer.rescue_predecessors()
-            except Unavailable:
-                await asyncio.sleep(wait_s)
-                wait_s = min(5.0, wait_s * 2)
 
     async def _gauge(self) -> None:
         """Now and then, what no event tells: how deep the queue is."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr,
 
 from jobsd.domain.duration import Duration, Size
 from jobsd.domain.outcome import RetryPolicy
+from jobsd.domain.rate import Rate
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 PRIORITIES: Mapping[str, int] = {"critical": 0, "high": 3, "medium": 5, "low": 8}  # 0 is the most urgent, 9 the least
@@ -35,7 +36,8 @@ Priority = Annotated[
         {"title": "priority", "anyOf": [{"enum": [*PRIORITIES]}, {"type": "integer", "minimum": 0, "maximum": 9}]}
     ),
 ]
-KINDS = ("handler", "command", "sql", "http")  # what does the work: every job has exactly one
+KINDS = ("handler", "command", "sql", "http", "external")  # what does the work: every job has exactly one
+EXTERNAL_LIMIT = timedelta(minutes=30)
 FREE_TEXT = ("description", "command", "sql", "http", "params", "env", "cwd", "runbook")  # where secrets may stand
 
 
@@ -110,6 +112,19 @@ class AlertSpec(Strict):
     channels: tuple[str, ...] | None = Field(None, description="names of [alerts.channels]; absent: all of them")
 
 
+class KeepSpec(Strict):
+    """How long finished runs are kept, by their state. Their attempts and audit entries stay in any case."""
+
+    completed: Duration = Field(timedelta(days=30), description="completed runs, from their end on")
+    failed: Duration = Field(timedelta(days=90), description="failed runs")
+    cancelled: Duration = Field(timedelta(days=30), description="cancelled runs")
+    latest: int | None = Field(None, ge=0, le=1_000_000, description="at most so many finished runs, the latest ones")
+
+    @property
+    def days_by_state(self) -> Mapping[str, timedelta]:
+        return {"completed": self.completed, "failed": self.failed, "cancelled": self.cancelled}
+
+
 class JobDefinition(Strict):
     """One job. See docs/reference/configuration.md for every key."""
 
@@ -119,6 +134,7 @@ class JobDefinition(Strict):
     command: tuple[str, ...] | None = Field(None, min_length=1, description="argv; no shell")
     sql: str | None = Field(None, description='statements, or "file:PATH"')
     http: HttpSpec | None = Field(None, description="a request")
+    external: Literal[True] | None = Field(None, description="another program does the work and reports over the API")
     schedule: ScheduleSpec | None = Field(None, description="absent: started by hand")
     needs: tuple[str, ...] = Field((), description="jobs whose run of the same or latest slot must complete first")
     needs_within: Duration = Field(timedelta(hours=1), description="how long a slot waits for them")
@@ -126,6 +142,8 @@ class JobDefinition(Strict):
     concurrency: int | None = Field(
         None, ge=1, le=1000, description="at most so many of the job at once, over all nodes"
     )
+    rate: Rate | None = Field(None, description='at most so many starts in a time, over all nodes: "100/min"')
+    max_active: int | None = Field(None, ge=1, le=1_000_000, description="at most so many queued and running at once")
     timeout: Duration = Field(timedelta(minutes=10), description="limit of one attempt")
     grace: Duration = Field(
         timedelta(seconds=5), description="from asking it to end (TERM, cancel) to ending it (KILL)"
@@ -137,6 +155,10 @@ class JobDefinition(Strict):
     env: Mapping[str, str] = Field({}, description="added to a command's environment")
     cwd: str | None = Field(None, description="a command's working directory")
     output: Size = Field(64 * 1024, le=1 << 20, description="how much of the output's end is kept, at most 1MiB")
+    atomic: bool = Field(False, description="completes or fails as a whole: shows no progress, is never deleted")
+    progress: bool = Field(True, description="whether it may report progress; an atomic job may not")
+    stale_after: Duration = Field(timedelta(minutes=10), description="a run not heard of for so long is stale")
+    keep: KeepSpec | Literal["forever"] = Field(KeepSpec(), description='how long finished runs are kept, or "forever"')
     restartable: bool = Field(False, description="a lost or interrupted run is queued again and uses no retry")
     enabled: bool = Field(True, description="false: no slots run, nothing is claimed")
     dry_run: bool = Field(False, description="its runs are recorded, no work is done")
@@ -156,12 +178,28 @@ class JobDefinition(Strict):
         return self
 
     @property
-    def kind(self) -> Literal["handler", "command", "sql", "http"]:
+    def kind(self) -> Literal["handler", "command", "sql", "http", "external"]:
         if self.handler is not None:
             return "handler"
         if self.command is not None:
             return "command"
-        return "sql" if self.sql is not None else "http"
+        if self.sql is not None:
+            return "sql"
+        return "http" if self.http is not None else "external"
+
+    @property
+    def shows_progress(self) -> bool:
+        return self.progress and not self.atomic
+
+    @property
+    def permanent(self) -> bool:
+        """Whether its runs can never be deleted."""
+        return self.atomic or self.keep == "forever"
+
+    @property
+    def limit(self) -> timedelta:
+        """Of one attempt. A program that reports over the API has half an hour unless the job says otherwise."""
+        return EXTERNAL_LIMIT if self.external and "timeout" not in self.model_fields_set else self.timeout
 
     @property
     def key_template(self) -> str | None:

@@ -7,7 +7,9 @@ from typing import assert_never
 
 from jobsd.domain.outcome import (
     AlertRow,
+    Cancelled,
     Completed,
+    Deferred,
     Failed,
     Interrupted,
     Lost,
@@ -30,13 +32,19 @@ class SettlePolicy:
     restartable: bool = False
 
 
-def settle(run: ClaimedRun, policy: SettlePolicy, outcome: Outcome, now: datetime) -> Settlement:
+def settle(run: ClaimedRun, policy: SettlePolicy, outcome: Outcome, now: datetime) -> Settlement:  # noqa: PLR0911  # one for each outcome
     """Decide. A failure is retried only as declared (P8); a lost or interrupted run only if the job is restartable."""
     match outcome:
         case Completed(result, usage):
             return Settlement(RunState.COMPLETED, "completed", "completed", result=result, usage=usage)
-        case Failed(kind, error, usage):
-            return _failed(run, policy, Settlement(RunState.FAILED, "failed", "failed", kind, error, usage=usage), now)
+        case Failed(kind, error, usage, final):
+            failed = Settlement(RunState.FAILED, "failed", "failed", kind, error, usage=usage)
+            return _with_alert(run, failed, "JOB_FAILED") if final else _failed(run, policy, failed, now)
+        case Cancelled(reason, usage):
+            return Settlement(RunState.CANCELLED, "cancelled", "cancelled", "cancelled", reason, usage=usage)
+        case Deferred(delay, reason, usage):
+            later = Settlement(RunState.QUEUED, "deferred", "requeued", "deferred", reason, usage=usage)
+            return replace(later, due_at=now + delay)
         case TimedOut(_, error, _, usage):
             late = Settlement(RunState.FAILED, "timed_out", "failed", "timeout", error, usage=usage)
             return _failed(run, policy, late, now)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from jobsd.domain.run import RunState
@@ -32,6 +32,24 @@ class Completed:
 class Failed:
     kind: str  # a short stable word: the exception's class, "exit", "signal", "http", "sql", "result", "start", …
     error: str  # word for word
+    usage: Usage = NO_USAGE
+    final: bool = False  # no declared retry follows: the job gave up, or a person ended it
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The job found that nobody needs this run any more."""
+
+    reason: str
+    usage: Usage = NO_USAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The job wants to be run again in a while: queued again, and no declared retry is used for it."""
+
+    delay: timedelta
+    reason: str
     usage: Usage = NO_USAGE
 
 
@@ -70,7 +88,7 @@ def without_trace(error: str) -> str:
     return _TRACE.split(error, maxsplit=1)[0].strip()
 
 
-Outcome = Completed | Failed | TimedOut | Interrupted | Lost
+Outcome = Completed | Failed | Cancelled | Deferred | TimedOut | Interrupted | Lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +128,8 @@ class Settlement:
     """What an outcome makes of its run: written once, in one transaction with attempt, audit and alert."""
 
     state: RunState
-    outcome: str  # the attempt's: completed, failed, timed_out, interrupted, cancelled, lost
-    act: str  # the audit's: completed, failed, retry, requeued
+    outcome: str  # the attempt's: completed, failed, cancelled, deferred, timed_out, interrupted, lost
+    act: str  # the audit's: completed, failed, cancelled, retry, requeued
     error_kind: str | None = None
     error: str | None = None
     result: Any = None

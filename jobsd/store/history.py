@@ -33,6 +33,7 @@ SETTLE = """
         UPDATE jobsd.run r
            SET state = g.state, held = NULL, seat = NULL, node = NULL,
                ready = CASE WHEN g.state = 'queued' THEN true END,
+               capped = CASE WHEN g.state = 'queued' THEN r.capped END,
                due_at = coalesce(g.due_at, r.due_at),
                retries = r.retries + g.retry::integer,
                version = r.version + 1,

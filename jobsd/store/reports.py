@@ -1,30 +1,69 @@
-"""What a run says while it runs: progress and messages. Each write names its fence (P4)."""
+"""What a run says while it runs: progress, messages, that it lives. Each write names its fence (P4)."""
+
+from collections.abc import Sequence
+
+import orjson
 
 from jobsd.domain.run import Fence, RunId
 from jobsd.store.db import Db
 
 PROGRESS = """
-    INSERT INTO jobsd.progress AS p (run, fence, fraction, note)
-    SELECT r.id, r.fence, $3, $4
+    INSERT INTO jobsd.progress AS p (run, fence, fraction, note, step, steps)
+    SELECT r.id, r.fence, $3, $4, $5, $6::jsonb
       FROM jobsd.run r
      WHERE r.id = $1 AND r.fence = $2 AND r.state = 'running'
         ON CONFLICT (run) DO UPDATE
-       SET fence = excluded.fence, fraction = excluded.fraction, note = excluded.note, at = clock_timestamp()
+       SET fence = excluded.fence, fraction = excluded.fraction, note = excluded.note, step = excluded.step,
+           steps = excluded.steps, at = clock_timestamp()
+     WHERE p.fence <= excluded.fence
+ RETURNING true
+"""
+HEARTBEAT = """
+    INSERT INTO jobsd.progress AS p (run, fence)
+    SELECT r.id, r.fence
+      FROM jobsd.run r
+     WHERE r.id = $1 AND r.fence = $2 AND r.state = 'running'
+        ON CONFLICT (run) DO UPDATE
+       SET fence = excluded.fence, at = clock_timestamp(),
+           fraction = CASE WHEN p.fence = excluded.fence THEN p.fraction END,
+           note = CASE WHEN p.fence = excluded.fence THEN p.note ELSE '' END,
+           step = CASE WHEN p.fence = excluded.fence THEN p.step END,
+           steps = CASE WHEN p.fence = excluded.fence THEN p.steps END
      WHERE p.fence <= excluded.fence
  RETURNING true
 """
 MESSAGE = """
-    INSERT INTO jobsd.message (run, fence, level, text)
-    SELECT r.id, r.fence, $3, $4
-      FROM jobsd.run r
-     WHERE r.id = $1 AND r.fence = $2 AND r.state = 'running'
- RETURNING true
+    WITH told AS (
+        INSERT INTO jobsd.message (run, fence, level, text)
+        SELECT r.id, r.fence, $3, $4
+          FROM jobsd.run r
+         WHERE r.id = $1 AND r.fence = $2 AND r.state = 'running'
+     RETURNING true
+    ), heard AS (
+        UPDATE jobsd.progress SET at = clock_timestamp() WHERE run = $1 AND fence = $2
+    )
+    SELECT true FROM told
 """
 
 
-async def progress(db: Db, run: RunId, fence: Fence, fraction: float, note: str) -> bool:
-    """Store how far a run is; False when it is no longer this attempt's to tell."""
-    return bool(await db.fetchval(PROGRESS, run, fence, fraction, note))
+async def progress(
+    db: Db,
+    run: RunId,
+    fence: Fence,
+    fraction: float,
+    note: str,
+    *,
+    step: str | None = None,
+    steps: Sequence[tuple[str, float]] | None = None,
+) -> bool:
+    """Store how far a run is; False when it is no longer this attempt's to tell. `steps`: names and weights."""
+    pipeline = None if steps is None else orjson.dumps(list(steps)).decode()
+    return bool(await db.fetchval(PROGRESS, run, fence, fraction, note, step, pipeline))
+
+
+async def heartbeat(db: Db, run: RunId, fence: Fence) -> bool:
+    """Store that a run lives; False when it has moved on."""
+    return bool(await db.fetchval(HEARTBEAT, run, fence))
 
 
 async def message(db: Db, run: RunId, fence: Fence, level: str, text: str) -> bool:

@@ -18,11 +18,12 @@ Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Route(NamedTuple):
-    """One address: what it is for is its handler's docstring."""
+    """One address, and the least scope that it takes. What it is for is its handler's docstring."""
 
     method: str
     path: str
     handle: Handle
+    scope: str = "read"  # or trigger, operate, admin: each may do what those before it may
 
 
 ROUTES = (
@@ -32,15 +33,15 @@ ROUTES = (
     Route("GET", "/metrics", probes.metrics),
     Route("GET", "/api/v1/status", daemon.status),
     Route("GET", "/api/v1/health", probes.healthy),
-    Route("POST", "/api/v1/reload", daemon.reload),
+    Route("POST", "/api/v1/reload", daemon.reload, "admin"),
     Route("GET", "/api/v1/jobs", jobs.page),
     Route("GET", "/api/v1/jobs/{job}", jobs.show),
     Route("GET", "/api/v1/jobs/{job}/next", jobs.next_slots),
     Route("GET", "/api/v1/jobs/{job}/why", jobs.why_not),
     Route("GET", "/api/v1/jobs/{job}/slots", jobs.slots),
-    Route("POST", "/api/v1/jobs/{job}/runs", jobs.trigger),
-    Route("POST", "/api/v1/jobs/{job}/enable", jobs.enable),
-    Route("POST", "/api/v1/jobs/{job}/disable", jobs.disable),
+    Route("POST", "/api/v1/jobs/{job}/runs", jobs.trigger, "trigger"),
+    Route("POST", "/api/v1/jobs/{job}/enable", jobs.enable, "operate"),
+    Route("POST", "/api/v1/jobs/{job}/disable", jobs.disable, "operate"),
     Route("GET", "/api/v1/runs", runs.page),
     Route("GET", "/api/v1/runs/{run}", runs.show),
     Route("GET", "/api/v1/runs/{run}/attempts", runs.attempts),

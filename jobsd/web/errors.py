@@ -13,6 +13,10 @@ from jobsd.observe.redact import Redactor
 
 STATUS: Mapping[str, int] = {
     "E0402": 401,
+    "E0410": 401,
+    "E0411": 403,
+    "E0412": 429,
+    "E0413": 412,
     "E0501": 404,
     "E0502": 409,
     "E0503": 404,
@@ -23,6 +27,8 @@ STATUS: Mapping[str, int] = {
     "E0510": 403,
     "E0511": 503,
     "E0512": 500,
+    **dict.fromkeys(("E0514", "E0515", "E0516", "E0517", "E0518", "E0519", "E0520", "E0522", "E0525"), 409),
+    **dict.fromkeys(("E0521", "E0523"), 404),
 }
 RETRY_AFTER_S = 5
 

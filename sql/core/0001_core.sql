@@ -11,10 +11,12 @@ CREATE TABLE jobsd.job (
     enabled         boolean     NOT NULL DEFAULT true,   -- the operator's switch; the file has one of its own
     disabled_by     text,
     disabled_reason text,
+    disabled_until  timestamptz,                         -- then it ends by itself; null: until somebody enables it
     registered_at   timestamptz NOT NULL DEFAULT now(),
     changed_at      timestamptz NOT NULL DEFAULT now(),
     removed_at      timestamptz,                         -- no longer in the registry of the last node that loaded one
-    CONSTRAINT a_disabled_job_says_who CHECK (enabled OR disabled_by IS NOT NULL)
+    CONSTRAINT a_disabled_job_says_who CHECK (enabled OR disabled_by IS NOT NULL),
+    CONSTRAINT disabled_until_only_while_disabled CHECK (disabled_until IS NULL OR NOT enabled)
 );
 
 -- How far each schedule is decided. One narrow row a job, moved by compare-and-set, so that one node decides a slot
@@ -66,7 +68,10 @@ CREATE TABLE jobsd.run (
     due_at          timestamptz NOT NULL DEFAULT now(),
     slot_at         timestamptz,                        -- the schedule's instant; null when asked for
     params          jsonb       NOT NULL DEFAULT '{}',
+    tags            jsonb       NOT NULL DEFAULT '{}',  -- names and texts to find it by: {"language": "fr"}
     dry_run         boolean     NOT NULL DEFAULT false,
+    permanent       boolean     NOT NULL DEFAULT false, -- never deleted: its job is atomic, or kept for ever
+    capped          boolean,                            -- true while it counts towards its job's max_active
     lock_key        integer,                            -- jobsd.lock_key (no foreign key: a check per enqueue for rows
                                                         -- that are never deleted); null: the run is its own key
     held            integer,                            -- lock_key while running
@@ -87,6 +92,8 @@ CREATE TABLE jobsd.run (
     CONSTRAINT node_set_if_and_only_if_running CHECK ((node IS NOT NULL) = (state = 'running')),
     CONSTRAINT held_only_while_running CHECK ((held IS NULL AND seat IS NULL) OR state = 'running'),
     CONSTRAINT a_running_run_holds_its_key CHECK (state <> 'running' OR held IS NOT DISTINCT FROM lock_key),
+    CONSTRAINT capped_only_while_active CHECK (capped IS NULL OR (capped AND state IN ('queued', 'running'))),
+    CONSTRAINT tags_are_texts CHECK (jsonb_typeof(tags) = 'object'),
     CONSTRAINT finished_at_set_if_and_only_if_over CHECK (
         (finished_at IS NOT NULL) = (state IN ('completed', 'failed', 'cancelled')))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
@@ -98,6 +105,8 @@ CREATE UNIQUE INDEX one_running_run_per_seat ON jobsd.run (seat) WHERE seat IS N
 CREATE UNIQUE INDEX one_run_per_slot ON jobsd.run (job, slot_at) WHERE slot_at IS NOT NULL;
 CREATE UNIQUE INDEX one_run_per_idempotency_key ON jobsd.run (job, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX run_of_job ON jobsd.run (job, id);                                                          -- serves lists
+CREATE INDEX run_capped ON jobsd.run (job) WHERE capped;                                                 -- serves max_active
+CREATE INDEX run_tagged ON jobsd.run USING gin (tags jsonb_path_ops) WHERE tags <> '{}';                 -- serves lists by tag
 
 -- Which runs a node took at once: one row a claim, so that the runs of a dead node are found without an index on run
 -- that every settlement would have to touch. Dropped by the node when all of them are settled.
@@ -126,8 +135,8 @@ CREATE TABLE jobsd.attempt (
     cpu_seconds       double precision,
     evidence          jsonb,                               -- of a lost one: what proved it
     CONSTRAINT attempt_is_written_once PRIMARY KEY (run, fence, stale),
-    CONSTRAINT an_outcome_is_one_of_six CHECK (
-        outcome IN ('completed', 'failed', 'timed_out', 'interrupted', 'cancelled', 'lost'))
+    CONSTRAINT an_outcome_is_one_of_seven CHECK (
+        outcome IN ('completed', 'failed', 'timed_out', 'interrupted', 'cancelled', 'deferred', 'lost'))
 );
 
 -- Every act of machine and person. A run's entries are numbered by its version; the others by a sequence.
@@ -158,14 +167,27 @@ CREATE TABLE jobsd.message (
 );
 CREATE INDEX message_of_run ON jobsd.message (run, id);
 
+-- How far it is, and when it was last heard of: `at` moves with every report, a mere sign of life too.
 CREATE TABLE jobsd.progress (
     run      bigint           PRIMARY KEY,
     fence    bigint           NOT NULL,
-    fraction double precision NOT NULL,
+    fraction double precision,                        -- null: it has only shown that it lives
     note     text             NOT NULL DEFAULT '',
+    step     text,                                    -- the pipeline's step that it is in
+    steps    jsonb,                                   -- the pipeline: [["load", 1], ["condense", 8], …]
     at       timestamptz      NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT progress_is_0_to_1 CHECK (fraction BETWEEN 0 AND 1)
 ) WITH (fillfactor = 50);
+
+-- A running run that a person wants to end as failed. Its node ends the work, settles, and drops the row.
+CREATE TABLE jobsd.force_fail (
+    run    bigint      NOT NULL,
+    fence  bigint      NOT NULL,
+    actor  text        NOT NULL,
+    reason text        NOT NULL,
+    at     timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT one_request_per_attempt PRIMARY KEY (run, fence)
+);
 
 -- The ledger: every due slot ends in exactly one decision. A stretch of slots with one decision is one row.
 CREATE TABLE jobsd.slot (
@@ -249,6 +271,10 @@ CREATE TRIGGER only_legal_moves BEFORE UPDATE ON jobsd.run
     EXECUTE FUNCTION jobsd.refuse('this move is not allowed');
 CREATE TRIGGER a_run_begins_queued BEFORE INSERT ON jobsd.run
     FOR EACH ROW WHEN (NEW.state <> 'queued') EXECUTE FUNCTION jobsd.refuse('a run begins queued');
+CREATE TRIGGER a_permanent_run_stays_so BEFORE UPDATE ON jobsd.run
+    FOR EACH ROW WHEN (OLD.permanent AND NOT NEW.permanent) EXECUTE FUNCTION jobsd.refuse('this run is kept for ever');
+CREATE TRIGGER permanent_runs_are_not_deleted BEFORE DELETE ON jobsd.run
+    FOR EACH ROW WHEN (OLD.permanent) EXECUTE FUNCTION jobsd.refuse('this run is kept for ever');
 CREATE TRIGGER only_finished_runs_are_deleted BEFORE DELETE ON jobsd.run
     FOR EACH ROW WHEN (OLD.state IN ('queued', 'running')) EXECUTE FUNCTION jobsd.refuse('this run is not over');
 CREATE TRIGGER a_fence_only_rises BEFORE UPDATE ON jobsd.run
@@ -262,9 +288,10 @@ CREATE TRIGGER a_decision_is_final BEFORE UPDATE ON jobsd.slot
 -- The documented, stable read surface. Tables are internal.
 
 CREATE VIEW jobsd.runs AS
-SELECT r.id, r.job, r.state, r.priority, r.due_at, r.slot_at, r.params, r.dry_run, k.name AS lock_key, n.name AS node,
+SELECT r.id, r.job, r.state, r.priority, r.due_at, r.slot_at, r.params, r.tags, r.dry_run, k.name AS lock_key, n.name AS node,
        r.fence, r.attempt AS attempts, r.retries, r.idempotency_key, r.actor, r.created_at, r.started_at, r.finished_at,
-       a.outcome, a.error_kind, a.error, a.result, p.fraction AS progress, p.note AS progress_note
+       a.outcome, a.error_kind, a.error, a.result, p.fraction AS progress, p.note AS progress_note,
+       p.step, p.steps, p.at AS heard_at, r.permanent
   FROM jobsd.run r
   LEFT JOIN jobsd.lock_key k ON k.id = r.lock_key
   LEFT JOIN jobsd.node n ON n.id = r.node

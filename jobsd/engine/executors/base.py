@@ -39,6 +39,8 @@ async def _run(execution: Execution) -> Outcome:
             return await sql.run(execution)
         case "http":
             return await http.run(execution)
+        case "external":
+            return Failed("start", "an external job's run is started by its own program, over the API", final=True)
         case _:
             assert_never(kind)
 
@@ -67,6 +69,8 @@ async def _rehearse(execution: Execution) -> Outcome:
             said = await sql.rehearse(execution)
         case "http":
             said = http.rehearse(execution)
+        case "external":
+            said = {"would_wait_for": "its own program to start it over the API"}
         case _:
             assert_never(kind)
     return said if isinstance(said, Failed) else Completed(as_json({"dry_run": True, **said}))

@@ -1,0 +1,64 @@
+"""What the lock session's losses mean for what runs here: end what is no longer ours, or everything, and begin anew."""
+
+import asyncio
+from collections.abc import Callable
+
+from jobsd.domain.outcome import Lost
+from jobsd.engine.here import Here
+from jobsd.engine.rescuer import Rescuer
+from jobsd.engine.worker import Workers
+from jobsd.store.db import Unavailable
+from jobsd.store.locks import Key
+
+FENCED_S = 60.0  # work that does not end for so long after the node was fenced ends the process
+
+
+class Fencing:
+    """`on_change` is called whenever `fenced` has changed."""
+
+    def __init__(self, here: Here, workers: Workers, rescuer: Rescuer, on_change: Callable[[], None]) -> None:
+        self._here = here
+        self._workers = workers
+        self._rescuer = rescuer
+        self._on_change = on_change
+        self._fenced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @property
+    def fenced(self) -> bool:
+        return self._fenced.done()
+
+    async def recheck(self, missing: frozenset[Key]) -> None:
+        """After a new lock session: end what no longer is ours, settle claims whose answer was lost."""
+        theirs = {run.id: run for run in await self._rescuer.running_here()}
+        ours = self._workers.held()
+        without_key = {run_id for run_id, keys in ours.items() if missing.intersection(keys)}
+        moved_on = {run_id for run_id in ours if run_id not in theirs and not self._workers.is_settled(run_id)}
+        self._workers.stop(Lost("its lock could not be taken again after the lock session was lost"), list(without_key))
+        self._workers.stop(Lost("it had moved on when the lock session was back"), list(moved_on))
+        await self._rescuer.requeue_unstarted([run for run_id, run in theirs.items() if run_id not in ours])
+
+    def on_fenced(self, reason: str) -> None:
+        if not self._fenced.done():
+            self._fenced.set_result(reason)
+
+    async def run(self) -> None:
+        """Each time the node is fenced: end everything it runs, wait until it is gone, then register anew."""
+        while True:
+            reason = await asyncio.shield(self._fenced)
+            self._on_change()
+            self._workers.stop(Lost(f"the node fenced itself: {reason}"))
+            async with asyncio.timeout(FENCED_S):
+                await self._workers.ended()
+            self._fenced = asyncio.get_running_loop().create_future()
+            await self._register_anew()
+            self._on_change()
+
+    async def _register_anew(self) -> None:
+        wait_s = 0.2
+        while True:
+            try:
+                await self._here.keeper.open()
+                return await self._rescuer.rescue_predecessors()
+            except Unavailable:
+                await asyncio.sleep(wait_s)
+                wait_s = min(5.0, wait_s * 2)

@@ -1,0 +1,47 @@
+"""From a claimed run to what an executor gets: the job's definition, its handler, its reports, its connections."""
+
+from collections.abc import Callable
+
+from jobsd import handlers
+from jobsd.domain.lifecycle import SettlePolicy
+from jobsd.domain.run import ClaimedRun
+from jobsd.engine.executors.base import Execution
+from jobsd.engine.executors.guardians import Guardians
+from jobsd.engine.here import Here
+from jobsd.engine.reporter import Reporter
+from jobsd.registry.load import Registry
+from jobsd.store.db import dedicated
+
+
+class Prepared:
+    """Answers the workers' questions out of the registry that is in force."""
+
+    def __init__(self, here: Here, guardians: Guardians, url: str, registry: Callable[[], Registry]) -> None:
+        self._here = here
+        self._guardians = guardians
+        self._url = url
+        self._registry = registry
+
+    def policy(self, name: str) -> SettlePolicy:
+        """What a job declared for when an attempt is over; of one that is gone, that nothing is repeated."""
+        job = self._registry().jobs.get(name)
+        return SettlePolicy(job.retry_policy, job.restartable) if job else SettlePolicy()
+
+    def execution(self, run: ClaimedRun) -> tuple[Execution, Reporter]:
+        """Raises `KeyError` for a job that has left the registry."""
+        registry = self._registry()
+        definition = registry.jobs[run.job]
+        reporter = Reporter(self._here, run)
+        name = f"jobsd job {run.job}"
+        execution = Execution(
+            run=run,
+            definition=definition,
+            handler=handlers.resolve(definition),
+            params={**definition.params, **run.params},
+            report=reporter,
+            connect=lambda: dedicated(self._url, application_name=name, fence=run.fence, run_id=run.id),
+            guardians=self._guardians,
+            database_url=self._url,
+            dry_run=registry.settings.daemon.dry_run,
+        )
+        return execution, reporter
