@@ -27,7 +27,8 @@ class Bench:
         self.here = here
         self.scheduler = Scheduler(here)
         self.dependencies = Dependencies(here, self.scheduler)
-        self.now = datetime.now(UTC).replace(microsecond=0)
+        now = datetime.now(UTC)
+        self.now = now.replace(second=now.second // 10 * 10, microsecond=0)  # where slots of "10s" are
 
     async def load(self, *definitions: JobDefinition) -> None:
         await self.scheduler.load({each.name: each for each in definitions})

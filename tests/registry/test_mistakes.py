@@ -71,9 +71,9 @@ CASES = {
           --> jobsd.toml:2:1
          2 | name = "b"
            | ^^^^ allowed keys: jobsd explain jobs.NAME
-          allowed keys are: description, handler, command, sql, http, schedule, needs, needs_within, lock_key, \
-concurrency, timeout, grace, retry, priority, params, isolation, env, cwd, output, restartable, enabled, dry_run, \
-pool, signal, alert, runbook
+          allowed keys are: description, handler, command, sql, http, external, schedule, needs, needs_within, \
+lock_key, concurrency, rate, max_active, timeout, grace, retry, priority, params, isolation, env, cwd, output, atomic, \
+progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert, runbook
         """,
     ),
     "E0205 a duration": (
@@ -347,7 +347,7 @@ pool, signal, alert, runbook
         sql = "SELECT 1"
         """,
         """
-        error[E0216]: jobs.a: expected exactly one of handler, command, sql, http, got command and sql
+        error[E0216]: jobs.a: expected exactly one of handler, command, sql, http, external, got command and sql
           --> jobsd.toml:3:1
          3 | sql = "SELECT 1"
            | ^^^
@@ -359,7 +359,7 @@ pool, signal, alert, runbook
         description = "nothing"
         """,
         """
-        error[E0216]: jobs.a: expected exactly one of handler, command, sql, http, got none
+        error[E0216]: jobs.a: expected exactly one of handler, command, sql, http, external, got none
           --> jobsd.toml:1:7
          1 | [jobs.a]
            |       ^
