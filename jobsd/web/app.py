@@ -26,6 +26,8 @@ class Route(NamedTuple):
     scope: str = "read"  # or trigger, operate, admin: each may do what those before it may
 
 
+# Each handler says with @contract.speaks(ANSWER, STATUS…, query=, body=, headers=, refuses=) what it takes and answers:
+# /api/openapi.json is made of that, and a test finds the handler that does not.
 ROUTES = (
     Route("GET", "/livez", probes.live),
     Route("GET", "/readyz", probes.ready),

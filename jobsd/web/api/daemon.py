@@ -16,7 +16,8 @@ from jobsd.store import standing
 from jobsd.web.api.requests import Query, Reasoned
 from jobsd.web.auth import ACTOR
 from jobsd.web.body import body_of, query_of
-from jobsd.web.deps import DEPS, answer
+from jobsd.web.contract import speaks
+from jobsd.web.deps import DEPS, Reloaded, answer
 from jobsd.web.health import Verdict, health
 from jobsd.web.vitals import asked
 
@@ -75,6 +76,7 @@ class Status(BaseModel):
     next: list[SlotToCome] = Field(description="the slots that are next, of jobs that are switched on")
 
 
+@speaks(Status)
 async def status(request: web.Request) -> web.Response:
     """The whole at a glance: this node, the queue, the other nodes, what comes next."""
     query_of(request, Query)
@@ -122,6 +124,7 @@ async def _next(registry: Registry, off: set[str], now: datetime) -> list[SlotTo
     return [SlotToCome(job=name, slot_at=at, schedule=describe(registry.schedules[name])) for at, name in soonest]
 
 
+@speaks(Reloaded, body=Reasoned, refuses=("E0202",))
 async def reload(request: web.Request) -> web.Response:
     """Read the configuration again, all or nothing. 422 with every mistake when it is refused: the old one stays."""
     why = await body_of(request, Reasoned)

@@ -4,40 +4,49 @@ from aiohttp import web
 
 from jobsd.domain.errors import Problem
 from jobsd.operations import jobs, runs
+from jobsd.operations.job_views import JobSummary, JobView, NextSlots, SlotView, Why
+from jobsd.operations.pages import Page
+from jobsd.operations.run_views import Triggered
 from jobsd.operations.runs import TriggerRequest
 from jobsd.operations.why import why
 from jobsd.web.api.requests import NextQuery, PageQuery, Query, Reasoned
 from jobsd.web.auth import ACTOR
 from jobsd.web.body import body_of, checked, query_of
+from jobsd.web.contract import speaks
 from jobsd.web.deps import DEPS, answer
 from jobsd.web.errors import Refused
 from jobsd.web.links import paged
 
 
+@speaks(Page[JobSummary], query=PageQuery)
 async def page(request: web.Request) -> web.Response:
     """Jobs in the order of their names, with their last run and next slot."""
     deps, query = request.app[DEPS], query_of(request, PageQuery)
     return paged(request, await jobs.page(deps.db, deps.registry(), query.limit, query.cursor))
 
 
+@speaks(JobView)
 async def show(request: web.Request) -> web.Response:
     """One job: definition, schedule in plain English, latest runs, next slots, runbook."""
     deps, _ = request.app[DEPS], query_of(request, Query)
     return answer(request, await jobs.show(deps.db, deps.registry(), request.match_info["job"]))
 
 
+@speaks(NextSlots, query=NextQuery)
 async def next_slots(request: web.Request) -> web.Response:
     """The slots to come."""
     deps, query = request.app[DEPS], query_of(request, NextQuery)
     return answer(request, await jobs.next_slots(deps.db, deps.registry(), request.match_info["job"], query.count))
 
 
+@speaks(Why)
 async def why_not(request: web.Request) -> web.Response:
     """Why it is not running now."""
     deps, _ = request.app[DEPS], query_of(request, Query)
     return answer(request, await why(deps.db, deps.registry(), request.match_info["job"]))
 
 
+@speaks(Page[SlotView], query=PageQuery)
 async def slots(request: web.Request) -> web.Response:
     """The ledger: what became of its slots, the latest first."""
     deps, query = request.app[DEPS], query_of(request, PageQuery)
@@ -45,6 +54,7 @@ async def slots(request: web.Request) -> web.Response:
     return paged(request, found)
 
 
+@speaks(Triggered, 201, 200, body=TriggerRequest, headers=("Idempotency-Key",), refuses=("E0504",))
 async def trigger(request: web.Request) -> web.Response:
     """Ask for a run. 201 with the run; 200 when its idempotency key had made it before."""
     deps = request.app[DEPS]
@@ -64,11 +74,13 @@ def _keyed(request: web.Request, asked: TriggerRequest) -> TriggerRequest:
     return checked(TriggerRequest, {**asked.model_dump(), "key": key})
 
 
+@speaks(JobSummary, body=Reasoned)
 async def enable(request: web.Request) -> web.Response:
     """Let it run again: its slots from now on, and what is queued."""
     return await _switch(request, enabled=True)
 
 
+@speaks(JobSummary, body=Reasoned)
 async def disable(request: web.Request) -> web.Response:
     """Run none of its slots and take none of its queued runs until it is enabled. What runs goes on."""
     return await _switch(request, enabled=False)
