@@ -70,10 +70,11 @@ class Plan:
 
     def load(self, url: str) -> "Registry":
         """The registry, with development mode's own places over what the files say. Raises `JobsdError`."""
+        from jobsd.handlers import check_handlers
         from jobsd.registry.load import load
 
         environ = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-        return load(self.config, environ, self.flags(url))
+        return load(self.config, environ, self.flags(url), check_handlers)
 
     def flags(self, url: str) -> Mapping[str, Any]:
         own = {

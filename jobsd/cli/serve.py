@@ -25,13 +25,14 @@ def serve(ctx: click.Context) -> int:
     import uvloop
 
     from jobsd.daemon import serve as serve_daemon
+    from jobsd.handlers import check_handlers
     from jobsd.registry.load import Registry, load
 
     options = ctx.find_root().ensure_object(dict)
     config = Path(options["config"]) if "config" in options else None
 
     def again() -> Registry:
-        return load(config, os.environ)
+        return load(config, os.environ, also=check_handlers)
 
     try:
         return uvloop.run(serve_daemon(again))

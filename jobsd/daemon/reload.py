@@ -6,9 +6,8 @@ from datetime import UTC, datetime
 
 import orjson
 
-from jobsd import handlers
 from jobsd.daemon.node import Node
-from jobsd.domain.errors import Exit, JobsdError
+from jobsd.domain.errors import JobsdError
 from jobsd.domain.events import Noted, RegistryReloaded
 from jobsd.domain.lifecycle import fingerprint
 from jobsd.domain.outcome import AlertRow
@@ -35,7 +34,7 @@ class Reloader:
         """Load, check and switch. Raises `JobsdError` with all mistakes; then nothing has changed."""
         async with self._turn:
             try:
-                registry = await asyncio.to_thread(self._checked)
+                registry = await asyncio.to_thread(self._load)
             except JobsdError as refused:
                 await self._refuse(refused, actor)
                 raise
@@ -47,12 +46,6 @@ class Reloader:
                 changed=[Changed(job=name, keys=_keys_of(plan, name)) for name in plan.changed],
                 removed=list(plan.removed),
             )
-
-    def _checked(self) -> Registry:
-        registry = self._load()
-        if problems := handlers.check_handlers(registry):
-            raise JobsdError(tuple(problems), Exit.CONFIGURATION)
-        return registry
 
     async def _switch(self, registry: Registry, plan: Plan, actor: str, reason: str | None) -> None:
         node, here = self._node, self._node.here

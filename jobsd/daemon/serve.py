@@ -12,7 +12,6 @@ from time import monotonic
 from traceback import format_exception
 from typing import NoReturn
 
-from jobsd import handlers
 from jobsd.daemon import signals, state
 from jobsd.daemon.drain import drain
 from jobsd.daemon.dump import dump
@@ -52,11 +51,12 @@ class Ready:
 
 
 async def serve(load: Callable[[], Registry], on_ready: Callable[[Ready], None] = lambda _ready: None) -> int:
-    """Run the daemon until it is told to stop; returns the exit status. Raises `JobsdError` when it cannot start."""
+    """Run the daemon until it is told to stop; returns the exit status. Raises `JobsdError` when it cannot start.
+
+    `load` reads the configuration and finds the handlers, now in this thread and at a reload in another.
+    """
     began_s = monotonic()
-    registry = await asyncio.to_thread(load)
-    if problems := handlers.check_handlers(registry):
-        raise JobsdError(tuple(problems), Exit.CONFIGURATION)
+    registry = load()
     settings = registry.settings
     redactor = logs.setup(settings.log, Redactor(registry.secrets | secrets_of(settings, os.environ)))
     metrics = Metrics(registry.jobs)
