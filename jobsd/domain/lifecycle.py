@@ -37,8 +37,9 @@ def settle(run: ClaimedRun, policy: SettlePolicy, outcome: Outcome, now: datetim
     match outcome:
         case Completed(result, usage):
             return Settlement(RunState.COMPLETED, "completed", "completed", result=result, usage=usage)
-        case Failed(kind, error, usage, final):
-            failed = Settlement(RunState.FAILED, "failed", "failed", kind, error, usage=usage)
+        case Failed(kind, error, usage, final, by):
+            act = "force_failed" if by else "failed"
+            failed = Settlement(RunState.FAILED, "failed", act, kind, error, usage=usage, actor=by)
             return _with_alert(run, failed, "JOB_FAILED") if final else _failed(run, policy, failed, now)
         case Cancelled(reason, usage):
             return Settlement(RunState.CANCELLED, "cancelled", "cancelled", "cancelled", reason, usage=usage)

@@ -34,6 +34,7 @@ class Failed:
     error: str  # word for word
     usage: Usage = NO_USAGE
     final: bool = False  # no declared retry follows: the job gave up, or a person ended it
+    by: str | None = None  # the person who ended it by force
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class Settlement:
 
     state: RunState
     outcome: str  # the attempt's: completed, failed, cancelled, deferred, timed_out, interrupted, lost
-    act: str  # the audit's: completed, failed, cancelled, retry, requeued
+    act: str  # the audit's: completed, failed, force_failed, cancelled, retry, requeued
     error_kind: str | None = None
     error: str | None = None
     result: Any = None
@@ -138,3 +139,4 @@ class Settlement:
     retry: bool = False  # a declared retry is used up by this
     evidence: Mapping[str, Any] | None = None
     alert: AlertRow | None = None
+    actor: str | None = None  # whose act it is; absent: that of the node which writes it

@@ -29,6 +29,33 @@ MOVES: Mapping[RunState, frozenset[RunState]] = {  # sql/core/0001_core.sql hold
     RunState.CANCELLED: frozenset(),
 }
 
+class Act(StrEnum):
+    CANCEL = "cancel"  # nobody means it to run (again)
+    CHANGE = "change"  # another time, another priority
+    DELETE = "delete"  # out of the lists; attempts and audit stay
+    FORCE_FAIL = "force-fail"  # its work is ended, it has failed for the reason given
+    RETRY = "retry"  # queued again: a new attempt
+
+
+ALLOWED: Mapping[RunState, tuple[Act, ...]] = {  # what a person may do; there is no pausing and no resuming
+    RunState.QUEUED: (Act.CANCEL, Act.CHANGE),
+    RunState.RUNNING: (Act.FORCE_FAIL,),
+    RunState.COMPLETED: (Act.DELETE,),
+    RunState.FAILED: (Act.RETRY, Act.CANCEL, Act.DELETE),
+    RunState.CANCELLED: (Act.DELETE,),
+}
+
+
+def where_allowed(act: Act) -> tuple[RunState, ...]:
+    """The states in which `act` is allowed."""
+    return tuple(state for state, acts in ALLOWED.items() if act in acts)
+
+
+def allowed(state: RunState, *, permanent: bool) -> tuple[Act, ...]:
+    """What may be done with a run in `state`; a permanent one is never deleted."""
+    return tuple(act for act in ALLOWED[state] if not (permanent and act is Act.DELETE))
+
+
 OVER = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.CANCELLED})
 
 

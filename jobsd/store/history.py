@@ -21,9 +21,9 @@ SETTLE = """
           FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::text[], $6::text[],
                       $7::timestamptz[], $8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::text[],
                       $12::text[], $13::text[], $14::text[], $15::integer[], $16::bigint[], $17::float8[], $18::text[],
-                      $19::integer[])
+                      $19::integer[], $22::text[])
             AS g(run, fence, number, state, outcome, act, due_at, retry, started_at, ended_at, error_kind, error,
-                 result, output, exit_code, peak_memory_bytes, cpu_seconds, evidence, node)
+                 result, output, exit_code, peak_memory_bytes, cpu_seconds, evidence, node, actor)
     ), already AS MATERIALIZED (
         SELECT a.run, a.fence
           FROM given g
@@ -52,7 +52,7 @@ SETTLE = """
             ON CONFLICT DO NOTHING
     ), noted AS (
         INSERT INTO jobsd.audit (run, sequence, act, actor, job, fence, reason)
-        SELECT m.id, m.version, g.act, $20, m.job, g.fence, left(g.error, 1000)
+        SELECT m.id, m.version, g.act, coalesce(g.actor, $20), m.job, g.fence, left(g.error, 1000)
           FROM moved m
           JOIN given g ON g.run = m.id AND g.fence = m.fence
     ), forgotten AS (
@@ -115,6 +115,7 @@ async def _settle(session: Session, ended: Sequence[Ended], actor: str, over: Se
         [e.node for e, _, _ in decided],
         actor,
         over,
+        [s.actor for _, s, _ in decided],
     )
     return {(row["id"], row["fence"]) for row in rows}
 

@@ -18,6 +18,7 @@ CREATE TABLE jobsd.job (
     CONSTRAINT a_disabled_job_says_who CHECK (enabled OR disabled_by IS NOT NULL),
     CONSTRAINT disabled_until_only_while_disabled CHECK (disabled_until IS NULL OR NOT enabled)
 );
+CREATE INDEX job_disabled_until ON jobsd.job (disabled_until) WHERE disabled_until IS NOT NULL;  -- serves END_WINDOWS
 
 -- How far each schedule is decided. One narrow row a job, moved by compare-and-set, so that one node decides a slot
 -- without there being a leader.
@@ -277,6 +278,38 @@ CREATE TRIGGER permanent_runs_are_not_deleted BEFORE DELETE ON jobsd.run
     FOR EACH ROW WHEN (OLD.permanent) EXECUTE FUNCTION jobsd.refuse('this run is kept for ever');
 CREATE TRIGGER only_finished_runs_are_deleted BEFORE DELETE ON jobsd.run
     FOR EACH ROW WHEN (OLD.state IN ('queued', 'running')) EXECUTE FUNCTION jobsd.refuse('this run is not over');
+-- A job that has become permanent keeps the runs that it had before, too.
+CREATE FUNCTION jobsd.refuse_of_permanent_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM jobsd.job j
+                WHERE j.name = OLD.job
+                  AND (j.definition @> '{"atomic": true}' OR j.definition @> '{"keep": "forever"}')) THEN
+        RAISE EXCEPTION '% of %.%: the runs of % are kept for ever', lower(TG_OP), TG_TABLE_SCHEMA, TG_TABLE_NAME, OLD.job
+            USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN OLD;
+END $$;
+CREATE TRIGGER runs_of_permanent_jobs_are_not_deleted BEFORE DELETE ON jobsd.run
+    FOR EACH ROW EXECUTE FUNCTION jobsd.refuse_of_permanent_job();
+
+-- What was asked for is not edited. Named columns only: the claim and the settlement, which set none, do not pay for it.
+CREATE TRIGGER what_was_asked_for_stays BEFORE UPDATE OF id, job, slot_at, params, tags, dry_run, actor, created_at
+    ON jobsd.run
+    FOR EACH ROW WHEN ((OLD.id, OLD.job, OLD.slot_at, OLD.params, OLD.tags, OLD.dry_run, OLD.actor, OLD.created_at)
+        IS DISTINCT FROM (NEW.id, NEW.job, NEW.slot_at, NEW.params, NEW.tags, NEW.dry_run, NEW.actor, NEW.created_at))
+    EXECUTE FUNCTION jobsd.refuse('what was asked for stays as it was');
+CREATE TRIGGER only_queued_runs_are_rescheduled BEFORE UPDATE ON jobsd.run
+    FOR EACH ROW WHEN (OLD.state = NEW.state AND OLD.state <> 'queued'
+        AND (OLD.due_at, OLD.priority) IS DISTINCT FROM (NEW.due_at, NEW.priority))
+    EXECUTE FUNCTION jobsd.refuse('only a queued run is rescheduled');
+CREATE TRIGGER what_is_over_stays BEFORE UPDATE ON jobsd.run
+    FOR EACH ROW WHEN (OLD.state IN ('completed', 'cancelled')
+        AND (OLD.version, OLD.fence, OLD.attempt, OLD.retries, OLD.started_at, OLD.finished_at)
+        IS DISTINCT FROM (NEW.version, NEW.fence, NEW.attempt, NEW.retries, NEW.started_at, NEW.finished_at))
+    EXECUTE FUNCTION jobsd.refuse('this run is over');
+CREATE TRIGGER a_retry_is_a_new_attempt BEFORE UPDATE ON jobsd.run
+    FOR EACH ROW WHEN (NEW.attempt < OLD.attempt OR NEW.retries < OLD.retries OR NEW.version < OLD.version)
+    EXECUTE FUNCTION jobsd.refuse('attempts, retries and moves are only added to');
 CREATE TRIGGER a_fence_only_rises BEFORE UPDATE ON jobsd.run
     FOR EACH ROW WHEN (NEW.fence < OLD.fence OR (OLD.fence IS NOT NULL AND NEW.fence IS NULL))
     EXECUTE FUNCTION jobsd.refuse('a fence only rises');
