@@ -34,6 +34,7 @@ CODES: Mapping[str, str] = {
     "E0225": "a secret's file can be read by anyone",
     "E0226": "a job tells a channel that is not declared",
     "E0227": "a channel's URL cannot be used",
+    "E0228": "keys of a job exclude each other",
     "E0231": "a handler cannot be found",
     "E0232": "a handler's parameters do not fit its model",
     "E0233": "a handler cannot be called as a job",

@@ -153,9 +153,10 @@ def _signals(jobs: Jobs, sources: Sources) -> Iterator[Problem]:
 
 
 def _times(name: str, job: JobDefinition, sources: Sources) -> Iterator[Problem]:
-    if job.timeout <= timedelta(0):
-        place = sources.place(("jobs", name, "timeout"))
-        yield Problem("E0223", f"jobs.{name}.timeout: expected more than 0s", place)
+    for key in ("timeout", "stale_after"):
+        if getattr(job, key) <= timedelta(0):
+            place = sources.place(("jobs", name, key))
+            yield Problem("E0223", f"jobs.{name}.{key}: expected more than 0s", place)
     if job.retry and job.retry.base > job.retry.cap:
         base, cap = format_duration(job.retry.base), format_duration(job.retry.cap)
         place = sources.place(("jobs", name, "retry", "base"))

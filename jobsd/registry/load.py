@@ -11,6 +11,7 @@ from jobsd.domain.errors import Exit, JobsdError, Place, Problem
 from jobsd.domain.job import JobDefinition, digest
 from jobsd.domain.schedule import Schedule
 from jobsd.registry import check, elsewhere, files, sources, structure, wording
+from jobsd.registry.contradictions import contradictions
 from jobsd.registry.definition import define
 from jobsd.registry.files import Part
 from jobsd.registry.positions import Path
@@ -116,6 +117,7 @@ class _Loading:
         jobs = {name: job for name, table in declared.items() if (job := self.job(name, table, filling.written))}
         schedules = check.schedules(jobs, self.sources, self.problems)
         self.collect(check.across_jobs(jobs, declared, self.sources))
+        self.collect(contradictions(jobs, self.sources))
         if settings is not None:
             self.collect(check.channels(jobs, settings, self.sources))
         self.collect(elsewhere.mistakes(self.sources.files, self.sources.environment))

@@ -122,7 +122,8 @@ def _text(detail: ErrorDetails) -> str:
 
 def _expected(detail: ErrorDetails) -> str:
     if detail["type"] == "literal_error":
-        return "one of " + ", ".join(option.replace("'", '"') for option in _options(detail))
+        options = [option.replace("'", '"') if option != "True" else "true" for option in _options(detail)]
+        return options[0] if len(options) == 1 else "one of " + ", ".join(options)
     if wording := EXPECTED.get(detail["type"]):
         return wording.format(**detail.get("ctx", {}))
     return detail["msg"].removeprefix("Input should be ")

@@ -233,6 +233,60 @@ progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert,
            | ^^^^^
         """,
     ),
+    "E0228 an atomic job that shows progress, and one that would forget its runs": (
+        """
+        [jobs.a]
+        command = ["true"]
+        atomic = true
+        progress = true
+        keep = { failed = "1d" }
+        """,
+        """
+        error[E0228]: jobs.a.progress: an atomic job completes or fails as a whole and shows no progress
+          --> jobsd.toml:4:12
+         4 | progress = true
+           |            ^^^^
+          leave out one of the two
+        error[E0228]: jobs.a.keep: runs of an atomic job are never deleted
+          --> jobsd.toml:5:8
+         5 | keep = { failed = "1d" }
+           |        ^^^^^^^^^^^^^^^^^
+          leave it out, or keep = "forever"
+        """,
+    ),
+    "E0228 an external job that would be started again": (
+        """
+        [jobs.a]
+        external = true
+        restartable = true
+        """,
+        """
+        error[E0228]: jobs.a.restartable: jobsd cannot start an external job's program again
+          --> jobsd.toml:3:15
+         3 | restartable = true
+           |               ^^^^
+          a program that falls silent is retried as its retry says
+        """,
+    ),
+    "E0205 a rate, and a kind of work that is switched off": (
+        """
+        [jobs.a]
+        command = ["true"]
+        rate = "often"
+        [jobs.b]
+        external = false
+        """,
+        """
+        error[E0205]: jobs.a.rate: expected a number of starts and a time, like "100/min" or "10/90s", got "often"
+          --> jobsd.toml:3:8
+         3 | rate = "often"
+           |        ^^^^^^^
+        error[E0205]: jobs.b.external: expected true, got false
+          --> jobsd.toml:5:12
+         5 | external = false
+           |            ^^^^^
+        """,
+    ),
     "E0207 a job twice in one file": (
         """
         [jobs.backup]
