@@ -79,7 +79,7 @@ CREATE TABLE jobsd.run (
     seat            integer,                            -- the place it has of its job's concurrency, while running
     node            integer,
     fence           bigint,                             -- of the last attempt
-    attempt         smallint    NOT NULL DEFAULT 0,     -- executions begun
+    attempt         integer     NOT NULL DEFAULT 0,     -- executions begun
     retries         smallint    NOT NULL DEFAULT 0,     -- of them, how many were declared retries
     version         integer     NOT NULL DEFAULT 1,     -- moves made; numbers the run's audit entries
     idempotency_key text,
@@ -87,6 +87,8 @@ CREATE TABLE jobsd.run (
     created_at      timestamptz NOT NULL DEFAULT now(),
     started_at      timestamptz,
     finished_at     timestamptz,
+    seldom          text        GENERATED ALWAYS AS (CASE WHEN state IN ('failed', 'cancelled') THEN state END) STORED,
+                                                        -- an index on state itself would make every move touch it
     CONSTRAINT a_state_is_one_of_five CHECK (state IN ('queued', 'running', 'completed', 'failed', 'cancelled')),
     CONSTRAINT priority_is_0_to_9 CHECK (priority BETWEEN 0 AND 9),
     CONSTRAINT ready_only_if_queued CHECK (ready IS NULL OR (ready AND state = 'queued')),
@@ -108,6 +110,7 @@ CREATE UNIQUE INDEX one_run_per_idempotency_key ON jobsd.run (job, idempotency_k
 CREATE INDEX run_of_job ON jobsd.run (job, id);                                                          -- serves lists
 CREATE INDEX run_capped ON jobsd.run (job) WHERE capped;                                                 -- serves max_active
 CREATE INDEX run_tagged ON jobsd.run USING gin (tags jsonb_path_ops) WHERE tags <> '{}';                 -- serves lists by tag
+CREATE INDEX run_seldom ON jobsd.run (seldom, id) WHERE seldom IS NOT NULL;                       -- serves lists by state
 
 -- Which runs a node took at once: one row a claim, so that the runs of a dead node are found without an index on run
 -- that every settlement would have to touch. Dropped by the node when all of them are settled.
@@ -115,14 +118,23 @@ CREATE TABLE jobsd.claim (
     fence bigint   PRIMARY KEY,
     node  integer  NOT NULL,
     runs  bigint[] NOT NULL
-);
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
+
+-- Attempts that another program executes and reports: no node claimed them, so they are found here. A row whose run has
+-- moved on goes with the next sweep at the latest.
+CREATE TABLE jobsd.external (
+    run         bigint      PRIMARY KEY,
+    fence       bigint      NOT NULL,
+    stale_after interval    NOT NULL,  -- as its job declared when it began
+    ends_at     timestamptz NOT NULL   -- its limit
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.05);
 
 -- One execution of a run, written once when it is over.
 CREATE TABLE jobsd.attempt (
     run               bigint      NOT NULL,
     fence             bigint      NOT NULL,
     stale             boolean     NOT NULL DEFAULT false,  -- refused: the run had moved on before this result came
-    number            smallint    NOT NULL,
+    number            integer     NOT NULL,
     node              integer     NOT NULL,
     outcome           text        NOT NULL,
     started_at        timestamptz NOT NULL,
@@ -152,9 +164,12 @@ CREATE TABLE jobsd.audit (
     fence    bigint,
     reason   text,
     detail   jsonb,
+    tx       xid8        NOT NULL DEFAULT pg_current_xact_id(),  -- tells which entries a snapshot did not see yet
     CONSTRAINT one_entry_per_move UNIQUE (run, sequence)
-);
+) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
 CREATE INDEX audit_at ON jobsd.audit USING brin (at);  -- serves lists over a time
+CREATE INDEX audit_tx ON jobsd.audit USING brin ((tx::text::bigint)) WITH (autosummarize = on);
+    -- serves the feed; a b-tree, the only kind that knows xid8, would cost 200 bytes of WAL a run
 
 -- What a run says of itself while it runs.
 CREATE TABLE jobsd.message (
@@ -164,9 +179,11 @@ CREATE TABLE jobsd.message (
     at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     level text        NOT NULL,
     text  text        NOT NULL,
+    tx    xid8        NOT NULL DEFAULT pg_current_xact_id(),
     CONSTRAINT a_level_is_one_of_three CHECK (level IN ('info', 'warning', 'error'))
 );
 CREATE INDEX message_of_run ON jobsd.message (run, id);
+CREATE INDEX message_tx ON jobsd.message (tx);         -- serves the feed
 
 -- How far it is, and when it was last heard of: `at` moves with every report, a mere sign of life too.
 CREATE TABLE jobsd.progress (
@@ -178,7 +195,7 @@ CREATE TABLE jobsd.progress (
     steps    jsonb,                                   -- the pipeline: [["load", 1], ["condense", 8], …]
     at       timestamptz      NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT progress_is_0_to_1 CHECK (fraction BETWEEN 0 AND 1)
-) WITH (fillfactor = 50);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
 -- A running run that a person wants to end as failed. Its node ends the work, settles, and drops the row.
 CREATE TABLE jobsd.force_fail (
@@ -324,8 +341,11 @@ CREATE VIEW jobsd.runs AS
 SELECT r.id, r.job, r.state, r.priority, r.due_at, r.slot_at, r.params, r.tags, r.dry_run, k.name AS lock_key, n.name AS node,
        r.fence, r.attempt AS attempts, r.retries, r.idempotency_key, r.actor, r.created_at, r.started_at, r.finished_at,
        a.outcome, a.error_kind, a.error, a.result, p.fraction AS progress, p.note AS progress_note,
-       p.step, p.steps, p.at AS heard_at, r.permanent
+       p.step, p.steps, p.at AS heard_at, r.permanent,
+       r.state = 'running' AND now() - greatest(r.started_at, p.at)
+           >= coalesce((j.definition->>'stale_after')::interval, interval '10 minutes') AS stale
   FROM jobsd.run r
+  LEFT JOIN jobsd.job j ON j.name = r.job
   LEFT JOIN jobsd.lock_key k ON k.id = r.lock_key
   LEFT JOIN jobsd.node n ON n.id = r.node
   LEFT JOIN jobsd.attempt a ON a.run = r.id AND a.fence = r.fence AND NOT a.stale
