@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobsd.daemon.duties import duties
 from jobsd.daemon.fencing import Fencing
 from jobsd.daemon.prepared import Prepared
 from jobsd.domain.events import DatabaseTrouble, LoopBlocked, Noted, Observe
@@ -15,12 +16,15 @@ from jobsd.engine.claimer import Claimer
 from jobsd.engine.dependencies import Dependencies
 from jobsd.engine.executors.guardians import Guardians
 from jobsd.engine.here import Here
+from jobsd.engine.housekeeper import Housekeeper
 from jobsd.engine.keeper import Keeper, Where
 from jobsd.engine.pulse import Pulse
 from jobsd.engine.rescuer import Rescuer
 from jobsd.engine.scheduler import Scheduler
 from jobsd.engine.settler import Settler
+from jobsd.engine.stale import StaleSweep
 from jobsd.engine.stall import StallWatch, blocked_alert
+from jobsd.engine.steward import Steward
 from jobsd.engine.worker import Workers
 from jobsd.observe import channels
 from jobsd.observe.metrics import Metrics
@@ -65,12 +69,15 @@ class Node:
         self.scheduler = Scheduler(self.here)
         self.dependencies = Dependencies(self.here, self.scheduler)
         self.rescuer = Rescuer(self.here, settings.lease)
+        self.steward = Steward(self.here, self.workers)
         tellers = channels.build(settings.alerts, parts.redactor)
         self.alerter = Alerter(parts.db, tellers, settings.alerts, parts.observe, registry.jobs)
         self.listener = wake.Listener(parts.lock_url, parts.db.schema, parts.who.name, self._heard)
         self.stall = StallWatch(asyncio.get_running_loop(), parts.observe, parts.metrics.loop_lag, self._blocked)
         self.prepared = Prepared(self.here, self.guardians, parts.db.url, lambda: self.registry)
         self.fencing = Fencing(self.here, self.workers, self.rescuer, self._pause)
+        self.sweep = StaleSweep(self.here, self.prepared.policy)
+        self.housekeeper = Housekeeper(self.here, duties(self.sweep, lambda: self.registry))
         self._draining = False
         self._errands: set[asyncio.Task[None]] = set()
         self._join()
@@ -85,7 +92,10 @@ class Node:
         self.workers.policy = self.rescuer.policy = self.prepared.policy
         self.workers.on_free = self.rescuer.on_rescued = self.claimer.wake
         self.settler.on_ended = self._on_ended
+        self.sweep.on_swept = self.ended_elsewhere
+        self.sweep.on_alert = self.alerter.wake
         self.scheduler.on_runs = self._on_runs
+        self.steward.on_enabled = self._on_enabled
         self.dependencies.on_run = lambda _run: self.wake()
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -118,6 +128,7 @@ class Node:
         self.parts.metrics.know(registry.jobs)
         self.claimer.load(registry.jobs, daemon.pools, seats)
         self.alerter.reload(tellers, alerting, registry.jobs)
+        self.sweep.load(registry.jobs)
         self.dependencies.wake()
 
     def loops(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
@@ -129,9 +140,11 @@ class Node:
             "scheduler": self.scheduler.run,
             "dependencies": self.dependencies.run,
             "rescuer": self.rescuer.run,
+            "steward": self.steward.run,
             "alerter": self.alerter.run,
             "listener": self.listener.run,
             "fence": self.fencing.run,
+            "housekeeper": self.housekeeper.run,
             "gauges": self._gauge,
         }
 
@@ -165,6 +178,11 @@ class Node:
         self.claimer.wake()
         self._errand(self._tell_others("run"))
 
+    def ended_elsewhere(self, ended: Sequence[Ended]) -> None:
+        """Attempts that another program executed are over, and their keys are free."""
+        self._on_ended(ended)
+        self.wake()
+
     def _on_ended(self, ended: Sequence[Ended]) -> None:
         names = {each.run.job for each in ended}
         if any(each.settlement.alert for each in ended):
@@ -183,12 +201,20 @@ class Node:
         if elsewhere or self.workers.free < len(made):
             self._errand(self._tell_others("run"))
 
+    def _on_enabled(self) -> None:
+        self.scheduler.wake(refresh=True)
+        self.claimer.wake()
+        self._errand(self._tell_others("job"))
+
     def _heard(self, what: str) -> None:
         """A notification; the empty one stands for some that may have been missed."""
         if what in ("", "run"):
             self.claimer.wake()
         if what in ("", "job"):
             self.scheduler.wake(refresh=True)
+            self.claimer.wake()
+        if what in ("", "force"):
+            self.steward.wake()
         if what == "" or what.startswith("ended:"):
             self.dependencies.wake()
 

@@ -21,6 +21,9 @@ class DaemonSettings(Strict):
     drain: Duration = Field(timedelta(seconds=30), description="how long a first SIGTERM lets runs finish")
     enabled: bool = Field(True, description="false (or JOBSD_ENABLED=false): schedules and claims nothing")
     dry_run: bool = Field(False, description="true (or JOB_DRY_RUN=1): runs are recorded, no work is done")
+    stale_sweep: Duration = Field(
+        timedelta(minutes=5), ge=timedelta(seconds=1), description="how often it looks for runs not heard of"
+    )
 
 
 class DatabaseSettings(Strict):
@@ -37,10 +40,12 @@ class DatabaseSettings(Strict):
 class HttpSettings(Strict):
     """The listeners: TCP and the Unix socket."""
 
-    host: str = Field("127.0.0.1", description="address to listen on; only loopback without tokens")
+    host: str = Field("127.0.0.1", description="address to listen on; off loopback also reading needs a token")
     port: int = Field(8620, ge=0, le=65535, description="0: any free port")
     socket: str | None = Field(None, description="Unix socket; default /run/jobsd/jobsd.sock, .jobsd/jobsd.sock in dev")
-    max_body: Size = Field(1024 * 1024, description="largest request body")
+    hosts: tuple[str, ...] = Field((), description="names that requests may use besides host and those of loopback")
+    rate: int = Field(100, ge=1, le=100_000, description="requests a second from one token or address, over TCP")
+    max_body: Size = Field(16 << 20, description="largest request body; 10,000 runs in one call take a few MiB")
 
 
 class LogSettings(Strict):

@@ -18,7 +18,7 @@ from jobsd.store.db import Db, Session
 SETTLE = """
     WITH given AS MATERIALIZED (
         SELECT *
-          FROM unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::text[], $6::text[],
+          FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::text[], $5::text[], $6::text[],
                       $7::timestamptz[], $8::boolean[], $9::timestamptz[], $10::timestamptz[], $11::text[],
                       $12::text[], $13::text[], $14::text[], $15::integer[], $16::bigint[], $17::float8[], $18::text[],
                       $19::integer[], $22::text[])
@@ -80,13 +80,20 @@ async def settle(db: Db, ended: Sequence[Ended], actor: str, over: Sequence[Fenc
 
     Raises `Unavailable`; calling again with the same arguments is safe, also when the first call was done after all.
     """
-    alerts = {(each.run.id, each.run.fence): each.settlement.alert for each in ended if each.settlement.alert}
-    if not alerts:
+    if not any(each.settlement.alert for each in ended):
         async with db.session() as session:
             return await _settle(session, ended, actor, over)
     async with db.transaction() as session:
-        moved = await _settle(session, ended, actor, over)
-        await raise_alerts(session, [alert for attempt, alert in alerts.items() if attempt in moved])
+        return await settle_within(session, ended, actor, over)
+
+
+async def settle_within(
+    session: Session, ended: Sequence[Ended], actor: str, over: Sequence[Fence] = ()
+) -> set[tuple[int, int]]:
+    """The same within the caller's transaction."""
+    alerts = {(each.run.id, each.run.fence): each.settlement.alert for each in ended if each.settlement.alert}
+    moved = await _settle(session, ended, actor, over)
+    await raise_alerts(session, [alert for attempt, alert in alerts.items() if attempt in moved])
     return moved
 
 

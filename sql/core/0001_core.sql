@@ -7,6 +7,7 @@ CREATE SEQUENCE jobsd.fence;  -- the low 40 bits of every fence; the database's 
 CREATE TABLE jobsd.job (
     name            text        PRIMARY KEY,
     definition      jsonb       NOT NULL,                -- as last registered, secrets left out
+    defaults        jsonb       NOT NULL DEFAULT '{}',   -- its params, but for what variables and secrets filled in
     hash            text        NOT NULL,                -- of the definition
     enabled         boolean     NOT NULL DEFAULT true,   -- the operator's switch; the file has one of its own
     disabled_by     text,
@@ -153,23 +154,27 @@ CREATE TABLE jobsd.attempt (
 );
 
 -- Every act of machine and person. A run's entries are numbered by its version; the others by a sequence.
+-- `tx` says in which order they may be sealed: the transaction's id, over 2^48 for each cluster that the table was
+-- restored into whose ids began lower. It is the first such number that is not sealed yet, so none comes in behind a seal.
+-- (The blank in the name below lets the schema's own name be put in.)
 CREATE SEQUENCE jobsd.audit_sequence;
+CREATE SEQUENCE jobsd.audit_sealed MINVALUE 0;  -- every entry with a lower `tx` is sealed
+SELECT setval(' jobsd.audit_sealed', 0);
 CREATE TABLE jobsd.audit (
     run      bigint,
     sequence bigint      NOT NULL,
+    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    tx       bigint      NOT NULL DEFAULT pg_sequence_last_value(' jobsd.audit_sealed') + (((1::bigint << 48) - 1)
+                                        & pg_current_xact_id()::text::bigint - pg_sequence_last_value(' jobsd.audit_sealed')),
+    fence    bigint,
     act      text        NOT NULL,
     actor    text        NOT NULL,
     job      text,
-    at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    fence    bigint,
     reason   text,
     detail   jsonb,
-    tx       xid8        NOT NULL DEFAULT pg_current_xact_id(),  -- tells which entries a snapshot did not see yet
     CONSTRAINT one_entry_per_move UNIQUE (run, sequence)
-) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
-CREATE INDEX audit_at ON jobsd.audit USING brin (at);  -- serves lists over a time
-CREATE INDEX audit_tx ON jobsd.audit USING brin ((tx::text::bigint)) WITH (autosummarize = on);
-    -- serves the feed; a b-tree, the only kind that knows xid8, would cost 200 bytes of WAL a run
+);
+CREATE INDEX audit_at_tx ON jobsd.audit USING brin (at, tx) WITH (autosummarize = on);  -- serves lists, and seals
 
 -- What a run says of itself while it runs.
 CREATE TABLE jobsd.message (
