@@ -81,7 +81,7 @@ CREATE TABLE jobsd.run (
     node            integer,
     fence           bigint,                             -- of the last attempt
     attempt         integer     NOT NULL DEFAULT 0,     -- executions begun
-    retries         smallint    NOT NULL DEFAULT 0,     -- of them, how many were declared retries
+    retries         integer     NOT NULL DEFAULT 0,     -- of them, how many were retries, declared or by hand
     version         integer     NOT NULL DEFAULT 1,     -- moves made; numbers the run's audit entries
     idempotency_key text,
     actor           text        NOT NULL,               -- who asked: 'schedule', 'unix:alice', …
@@ -112,6 +112,7 @@ CREATE INDEX run_of_job ON jobsd.run (job, id);                                 
 CREATE INDEX run_capped ON jobsd.run (job) WHERE capped;                                                 -- serves max_active
 CREATE INDEX run_tagged ON jobsd.run USING gin (tags jsonb_path_ops) WHERE tags <> '{}';                 -- serves lists by tag
 CREATE INDEX run_seldom ON jobsd.run (seldom, id) WHERE seldom IS NOT NULL;                       -- serves lists by state
+CREATE INDEX run_created ON jobsd.run USING brin (created_at) WITH (autosummarize = on);                 -- serves lists over a time
 
 -- Which runs a node took at once: one row a claim, so that the runs of a dead node are found without an index on run
 -- that every settlement would have to touch. Dropped by the node when all of them are settled.
@@ -154,18 +155,24 @@ CREATE TABLE jobsd.attempt (
 );
 
 -- Every act of machine and person. A run's entries are numbered by its version; the others by a sequence.
--- `tx` says in which order they may be sealed: the transaction's id, over 2^48 for each cluster that the table was
--- restored into whose ids began lower. It is the first such number that is not sealed yet, so none comes in behind a seal.
--- (The blank in the name below lets the schema's own name be put in.)
+-- They are sealed in the order of `tx`, the transaction's id over 2^48 for each cluster of lower ids that the table was
+-- restored into: of all numbers with the id in their low 48 bits the first that is not sealed yet, so that no entry
+-- comes in behind a seal. (The blank in the name lets the schema's own be put in.)
 CREATE SEQUENCE jobsd.audit_sequence;
 CREATE SEQUENCE jobsd.audit_sealed MINVALUE 0;  -- every entry with a lower `tx` is sealed
 SELECT setval(' jobsd.audit_sealed', 0);
+CREATE FUNCTION jobsd.audit_tx(xid xid8 DEFAULT pg_current_xact_id()) RETURNS bigint LANGUAGE sql AS $$
+    SELECT pg_sequence_last_value(' jobsd.audit_sealed')
+        + (xid::text::bigint - pg_sequence_last_value(' jobsd.audit_sealed') & (1::bigint << 48) - 1)
+$$;
+CREATE FUNCTION jobsd.xid_of(tx bigint) RETURNS xid8 IMMUTABLE LANGUAGE sql AS $$
+    SELECT (tx & (1::bigint << 48) - 1)::text::xid8
+$$;
 CREATE TABLE jobsd.audit (
     run      bigint,
     sequence bigint      NOT NULL,
     at       timestamptz NOT NULL DEFAULT clock_timestamp(),
-    tx       bigint      NOT NULL DEFAULT pg_sequence_last_value(' jobsd.audit_sealed') + (((1::bigint << 48) - 1)
-                                        & pg_current_xact_id()::text::bigint - pg_sequence_last_value(' jobsd.audit_sealed')),
+    tx       bigint      NOT NULL DEFAULT jobsd.audit_tx(),  -- tells too which entries a snapshot did not see yet
     fence    bigint,
     act      text        NOT NULL,
     actor    text        NOT NULL,
@@ -173,8 +180,9 @@ CREATE TABLE jobsd.audit (
     reason   text,
     detail   jsonb,
     CONSTRAINT one_entry_per_move UNIQUE (run, sequence)
-);
-CREATE INDEX audit_at_tx ON jobsd.audit USING brin (at, tx) WITH (autosummarize = on);  -- serves lists, and seals
+) WITH (autovacuum_vacuum_insert_scale_factor = 0.05);
+CREATE INDEX audit_at_tx ON jobsd.audit USING brin (at, tx) WITH (autosummarize = on);
+    -- serves lists, seals and the feed; a b-tree on tx alone would cost 200 bytes of WAL a run
 
 -- What a run says of itself while it runs.
 CREATE TABLE jobsd.message (
@@ -346,7 +354,7 @@ CREATE VIEW jobsd.runs AS
 SELECT r.id, r.job, r.state, r.priority, r.due_at, r.slot_at, r.params, r.tags, r.dry_run, k.name AS lock_key, n.name AS node,
        r.fence, r.attempt AS attempts, r.retries, r.idempotency_key, r.actor, r.created_at, r.started_at, r.finished_at,
        a.outcome, a.error_kind, a.error, a.result, p.fraction AS progress, p.note AS progress_note,
-       p.step, p.steps, p.at AS heard_at, r.permanent,
+       p.step, p.steps, p.at AS heard_at, r.permanent, r.version,
        r.state = 'running' AND now() - greatest(r.started_at, p.at)
            >= coalesce((j.definition->>'stale_after')::interval, interval '10 minutes') AS stale
   FROM jobsd.run r
