@@ -1,7 +1,12 @@
-"""The name that excludes: a job's lock key, its template filled in with a run's parameters. Pure."""
+"""The name that excludes: a job's lock key, its template filled in with a run's parameters. Pure.
 
+`jobsd.lock_key_of` in sql/core/0003_enqueue.sql does the same for what is asked for in SQL; a test compares the two.
+"""
+
+import math
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -14,7 +19,7 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 def lock_key_of(template: str | None, params: Mapping[str, Any]) -> str | None:
     """Fill `template` in ("course:{course_id}"); None when every run is its own key.
 
-    Text goes in as it is, everything else as JSON. Raises `ValueError`, worded for the one who gave the parameters.
+    Text goes in as it is, everything else as JSON; 1, 1.0 and 1e0 are one number. Raises `ValueError`, worded for the one who gave the parameters.
     """
     if template is None or "{run_id}" in template:
         return None
@@ -38,4 +43,33 @@ def _value(field: str, params: Mapping[str, Any]) -> str:
     if params.get(field) is None:
         raise ValueError(f'the job\'s lock key needs the parameter "{field}"')
     value = params[field]
-    return value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    return value if isinstance(value, str) else _canonical(value)
+
+
+def _canonical(value: Any) -> str:
+    """JSON without spaces, its names in the order of their bytes."""
+    match value:
+        case dict():
+            return "{" + ",".join(f"{_text(name)}:{_canonical(value[name])}" for name in sorted(value)) + "}"
+        case list() | tuple():
+            return "[" + ",".join(map(_canonical, value)) + "]"
+        case bool() | str() | None:
+            return _text(value)
+        case int() if -(2**63) <= value < 2**64:
+            return str(value)
+        case int() | float():
+            return _plain(float(value))
+        case _:
+            return _text(value)
+
+
+def _text(value: Any) -> str:
+    return orjson.dumps(value).decode()
+
+
+def _plain(number: float) -> str:
+    """Without exponent and trailing zeros."""
+    if not math.isfinite(number):
+        raise ValueError("a lock key cannot be made of a number that is not finite")
+    digits = format(Decimal(repr(number)), "f")
+    return digits.rstrip("0").rstrip(".") if number and "." in digits else digits if number else "0"

@@ -10,11 +10,17 @@ from jobsd.domain.job import JobDefinition
 from jobsd.store.db import Db, Session
 
 REGISTER = """
-    INSERT INTO jobsd.job AS j (name, definition, hash)
-    SELECT * FROM unnest($1::text[], $2::jsonb[], $3::text[])
+    INSERT INTO jobsd.job AS j (name, definition, defaults, hash)
+    SELECT * FROM unnest($1::text[], $2::jsonb[], $3::jsonb[], $4::text[])
         ON CONFLICT (name) DO UPDATE
-       SET definition = excluded.definition, hash = excluded.hash, changed_at = now(), removed_at = NULL
+       SET definition = excluded.definition, defaults = excluded.defaults, hash = excluded.hash, changed_at = now(),
+           removed_at = NULL
      WHERE j.hash <> excluded.hash OR j.removed_at IS NOT NULL
+"""
+ADD_CAPS = """
+    INSERT INTO jobsd.cap (job)
+    SELECT name FROM unnest($1::text[]) AS given(name) ORDER BY name
+        ON CONFLICT DO NOTHING
 """
 REMOVE = """
     WITH gone AS (
@@ -108,11 +114,24 @@ async def definitions(db: Db, names: Sequence[str]) -> list[str]:
 async def register(session: Session, definitions: Iterable[JobDefinition]) -> None:
     """Write definitions that are new or changed, and begin the schedules of those that have one."""
     jobs = list(definitions)
-    texts = [orjson.dumps(job.public()).decode() for job in jobs]
-    await session.execute(REGISTER, [job.name for job in jobs], texts, [job.hash for job in jobs], timeout=60)
+    await session.execute(
+        REGISTER,
+        [job.name for job in jobs],
+        [orjson.dumps(job.public()).decode() for job in jobs],
+        [orjson.dumps(job.plain_params).decode() for job in jobs],
+        [job.hash for job in jobs],
+        timeout=60,
+    )
+    await session.execute(ADD_CAPS, [job.name for job in jobs if job.max_active is not None], timeout=60)
+    await session.execute(ADD_KEYS, [job.key_template for job in jobs if _is_fixed(job.key_template)], timeout=60)
     timed = [job for job in jobs if job.schedule is not None]
     await session.execute(END_SCHEDULES, [job.name for job in jobs if job.schedule is None], timeout=60)
     await session.execute(BEGIN_SCHEDULE, [job.name for job in timed], [job.schedule_hash for job in timed], timeout=60)
+
+
+def _is_fixed(template: str | None) -> bool:
+    """Such a key is added at once: who needs it first may be in a transaction that others would then wait for."""
+    return template is not None and "{" not in template
 
 
 async def remove(db: Db | Session, names: Sequence[str]) -> None:
