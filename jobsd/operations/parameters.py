@@ -17,9 +17,13 @@ SHOWN = 80  # characters of a value that does not fit
 def check(job: JobDefinition, params: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raises E0504 with every one of `params` that does not fit; `asked` are those that came with the request."""
     handler = handlers.resolve(job)
-    if handler is None or handler.model is None:
-        return
-    problems = [*_unknown(handler.model, asked), *_misfits(handler.model, params, asked)]
+    if handler is not None and handler.model is not None:
+        check_model(handler.model, params, asked)
+
+
+def check_model(model: type[BaseModel], params: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """The same for any model."""
+    problems = [*_unknown(model, asked), *_misfits(model, params, asked)]
     if problems:
         raise JobsdError(tuple(dict.fromkeys(problems)), Exit.USAGE)
 

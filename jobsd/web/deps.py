@@ -1,6 +1,6 @@
 """What the handlers stand on: given once by the daemon, found in every request. And what they answer with."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -8,10 +8,13 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, Field
 
+from jobsd import handlers
 from jobsd.domain.events import Observe
 from jobsd.observe.redact import Redactor
 from jobsd.registry.load import Registry
+from jobsd.sdk import Pack
 from jobsd.store.db import Db
+from jobsd.web.etag import has_it, tag_of
 from jobsd.web.patience import USUAL, Patience
 from jobsd.web.vitals import Vitals
 
@@ -47,19 +50,30 @@ class Deps:
     observe: Observe
     node: str
     started_at: datetime
-    host: str = "127.0.0.1"  # a name that requests may use besides those of loopback
+    host: str = "127.0.0.1"  # listened on; off loopback also reading needs a token
+    hosts: tuple[str, ...] = ()  # names that requests may use besides it and those of loopback
+    rate: int = 100  # requests a second from one token or neighbourhood over TCP
     patience: Patience = USUAL
     redactor: Redactor = field(default_factory=Redactor)
+    packs: Callable[[], Sequence[Pack]] = handlers.packs
 
 
 DEPS = web.AppKey("deps", Deps)
 
 
 def answer(
-    request: web.Request, view: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None
+    request: web.Request,
+    view: BaseModel,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    *,
+    version: int | None = None,
 ) -> web.Response:
-    """`view` as JSON, without secrets."""
+    """`view` as JSON, without secrets. Reading gets its ETag, which begins with `version`; 304 to who has it."""
     plain = request.app[DEPS].redactor.fields(view.model_dump(mode="json"), DEPTH)
-    return web.Response(
-        status=status, body=orjson.dumps(plain), content_type="application/json", headers=dict(headers or {})
-    )
+    body, more = orjson.dumps(plain), dict(headers or {})
+    if version is not None or (status == 200 and request.method in ("GET", "HEAD")):
+        tag = more["ETag"] = tag_of(body, version)
+        if request.method in ("GET", "HEAD") and has_it(request, tag):
+            return web.Response(status=304, headers=more)
+    return web.Response(status=status, body=body, content_type="application/json", headers=more)

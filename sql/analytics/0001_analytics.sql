@@ -69,7 +69,7 @@ CREATE TABLE analytics.signal (
     raised_at   timestamptz NOT NULL DEFAULT now(),
     changed_at  timestamptz NOT NULL DEFAULT now(),
     cleared_at  timestamptz,
-    archived_at timestamptz,                         -- past its retention: kept, no longer read or changed
+    archived_at timestamptz,                         -- past its retention, or put away by hand: kept, never changed
     CONSTRAINT one_signal_per_rule_course_and_period UNIQUE (key),
     CONSTRAINT a_rule_is_a_lower_case_word CHECK (rule ~ '^[a-z][a-z0-9_]{0,49}$'),
     CONSTRAINT a_period_is_whole_or_a_month CHECK (period ~ '^(whole|\d{4}-\d{2})$'),
@@ -109,5 +109,7 @@ END $$;
 
 CREATE TRIGGER an_event_never_changes BEFORE UPDATE ON analytics.event
     FOR EACH STATEMENT EXECUTE FUNCTION analytics.refuse('an event never changes; insert another one');
+CREATE TRIGGER an_archived_signal_never_changes BEFORE UPDATE ON analytics.signal
+    FOR EACH ROW WHEN (OLD.archived_at IS NOT NULL) EXECUTE FUNCTION analytics.refuse('an archived signal never changes');
 CREATE TRIGGER the_standing_stays BEFORE DELETE OR TRUNCATE ON analytics.standing
     FOR EACH STATEMENT EXECUTE FUNCTION analytics.refuse('there is always one row');

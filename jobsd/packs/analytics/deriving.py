@@ -117,7 +117,7 @@ RAISE = """
 CLEAR = """
     UPDATE analytics.signal
        SET cleared_at = now(), changed_at = now()
-     WHERE key = ANY ($1)
+     WHERE key = ANY ($1) AND archived_at IS NULL
 """
 
 

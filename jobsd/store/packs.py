@@ -1,0 +1,106 @@
+"""What packs declare, in the database: the rows of a view, and the transaction of an action with its audit entry."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import asyncpg
+import orjson
+
+from jobsd.sdk import View
+from jobsd.store.db import Db, Session, Unavailable, connect, is_passing
+
+TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "text": "text",
+        "integer": "bigint",
+        "number": "numeric",
+        "boolean": "boolean",
+        "date": "date",
+        "instant": "timestamptz",
+        "json": "jsonb",
+    }
+)
+COMPARISONS: Mapping[str, str] = MappingProxyType({"is": "=", "at_least": ">=", "at_most": "<="})
+ACTION_S = 10.0  # for each of an action's statements
+RULES = ("23", "P0001")  # SQLSTATEs of constraints and of what triggers raise
+
+READ_ONLY = "SET TRANSACTION READ ONLY"
+
+
+class RuleBroken(Exception):
+    """A constraint or a trigger of the database refused it, and nothing of it is done. The text is the database's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows: values of filters by name, and the key of the row before the first one; all as PostgreSQL's text."""
+
+    filters: Mapping[str, str]
+    after: Sequence[str] = ()
+
+
+async def rows(db: Db, view: View, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
+    """At most `limit` rows as JSON, in a read-only transaction. Raises `Unavailable`, also when it takes too long."""
+    async with db.transaction() as session:
+        await session.execute(READ_ONLY)
+        found = await session.fetch(statement(view, wanted), limit, *wanted.filters.values(), *wanted.after)
+    return [orjson.loads(row["row"]) for row in found]
+
+
+def statement(view: View, wanted: Wanted) -> str:
+    """The view's own SQL, narrowed, ordered and cut; $1 is the limit, then come the filters, then the key."""
+    columns = ", ".join(f'v."{each.name}"::{TYPES[each.kind]} AS "{each.name}"' for each in view.columns)
+    order = ", ".join(f'v."{name}"{" DESC" if view.descending else ""}' for name in view.key)
+    where = " AND ".join(_conditions(view, wanted)) or "true"
+    inner = f"SELECT {columns} FROM ({view.sql}) AS v WHERE {where} ORDER BY {order} LIMIT $1"  # noqa: S608  # names that `View` has checked
+    return f"SELECT to_jsonb(page) AS row FROM ({inner}) AS page"  # noqa: S608
+
+
+def _conditions(view: View, wanted: Wanted) -> list[str]:
+    filters = {each.name: each for each in view.filters}
+    found = []
+    for n, name in enumerate(wanted.filters, 2):
+        column = filters[name].of
+        value = f"${n}::text::{TYPES[view.kind_of(column)]}"
+        found.append(f'v."{column}" {COMPARISONS[filters[name].compare]} {value}')
+    if wanted.after:
+        first = len(wanted.filters) + 2
+        key = ", ".join(f'v."{name}"' for name in view.key)
+        values = ", ".join(f"${n}::text::{TYPES[view.kind_of(name)]}" for n, name in enumerate(view.key, first))
+        found.append(f"({key}) {'<' if view.descending else '>'} ({values})")
+    return found
+
+
+AUDIT_ACTION = """
+    INSERT INTO jobsd.audit (run, sequence, act, actor, reason, detail)
+    SELECT NULL, nextval((quote_ident($1) || '.audit_sequence')::regclass), $2, $3, $4, $5::jsonb
+"""
+
+
+@asynccontextmanager
+async def acting(
+    db: Db, act: str, actor: str, reason: str | None, detail: Mapping[str, Any]
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection in a transaction of its own that begins with the audit entry, so nothing is committed without it.
+
+    Raises `RuleBroken`, also at the commit; and `Unavailable`.
+    """
+    timeout = {"statement_timeout": str(round(ACTION_S * 1000)), "lock_timeout": str(round(ACTION_S * 1000))}
+    con = await connect(db.url, application_name=f"jobsd act {act}"[:63], settings=timeout)
+    session = Session(con, db.schema, ACTION_S)
+    try:
+        async with session.transaction():
+            told = orjson.dumps(detail).decode()
+            await session.execute(AUDIT_ACTION, db.schema, act, actor, reason, told)
+            yield con
+    except asyncpg.PostgresError as error:
+        if str(error.sqlstate or "").startswith(RULES):
+            raise RuleBroken(error.message or str(error)) from error
+        if is_passing(error):
+            raise Unavailable(error) from error
+        raise
+    finally:
+        con.terminate()
