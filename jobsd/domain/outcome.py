@@ -37,6 +37,11 @@ class Failed:
     by: str | None = None  # the person who ended it by force
 
 
+def by_force(actor: str, reason: str) -> Failed:
+    """A person ended the run: final, whatever retries its job declares."""
+    return Failed("force_failed", f"failed by force, by {actor}: {reason}", final=True, by=actor)
+
+
 @dataclass(frozen=True, slots=True)
 class Cancelled:
     """The job found that nobody needs this run any more."""
@@ -87,6 +92,14 @@ _TRACE = re.compile(r"\n\n\s*(\+ Exception Group )?Traceback \(most recent call 
 def without_trace(error: str) -> str:
     """What an attempt's error says, without the traceback that stands below it."""
     return _TRACE.split(error, maxsplit=1)[0].strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The job's own transaction is durable, and its run completed in it: no outcome changes that any more."""
+
+    ended_at: datetime
+    result: Any  # JSON
 
 
 Outcome = Completed | Failed | Cancelled | Deferred | TimedOut | Interrupted | Lost

@@ -5,7 +5,7 @@ Work that ignores its end is settled all the same; its place and its locks stay 
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -31,7 +31,7 @@ class _Running:
     run: ClaimedRun
     node: NodeId  # as which it was claimed
     keys: Sequence[Key]
-    stop: "asyncio.Future[Interrupted | Lost]"
+    stop: "asyncio.Future[Interrupted | Lost | Failed]"
     began_s: float = field(default_factory=monotonic)
     task: "asyncio.Task[Outcome] | None" = None
     settled: bool = False  # it ignored its end: only its place and its locks are still taken
@@ -86,7 +86,7 @@ class Workers:
         self._observe(RunStarted(run, max(0.0, (run.started_at - run.due_at).total_seconds())))
         self._group.create_task(self._live(each), name=f"supervise run {run.id} {run.job}")
 
-    def stop(self, why: Interrupted | Lost, runs: Sequence[RunId] | None = None) -> None:
+    def stop(self, why: Interrupted | Lost | Failed, runs: Sequence[RunId] | None = None) -> None:
         """End executions (default: all); each is settled with `why` as its outcome."""
         for run_id in list(self._running) if runs is None else runs:
             each = self._running.get(run_id)
@@ -161,6 +161,9 @@ class Workers:
             why = each.stop.result()
             if isinstance(why, Lost):
                 return why
+            if isinstance(why, Failed):
+                goes_on = "; it ignores that and is still running" if still_running else ""
+                return replace(why, error=why.error + goes_on, usage=execution.usage)
             return Interrupted(why.reason, still_running, execution.usage)
         error = f"did not end within its timeout of {limit_s:g} s"
         if still_running:

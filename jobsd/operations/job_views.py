@@ -20,6 +20,7 @@ class JobSummary(BaseModel):
     enabled: bool = Field(description="by the registry and by the operator's switch")
     disabled_by: str | None = Field(description="who switched it off; the registry's own file counts too")
     disabled_reason: str | None
+    disabled_until: datetime | None = Field(description="then it is enabled by itself; null: by a person alone")
     priority: int = Field(description="0 is the most urgent")
     pool: str
     last_run: int | None

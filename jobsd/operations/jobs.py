@@ -1,7 +1,7 @@
 """What a person may ask of a job and do to it: list, show, next slots, ledger, switch it on and off."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from jobsd.domain.coming import coming
@@ -13,7 +13,7 @@ from jobsd.operations.job_views import JobSummary, JobView, NextSlot, NextSlots,
 from jobsd.operations.pages import Page, cursor_of, number_of, word_of
 from jobsd.operations.run_views import RunSummary
 from jobsd.registry.load import Registry
-from jobsd.store import lists, standing
+from jobsd.store import lists, standing, wake
 from jobsd.store.db import Db, Row
 
 LATEST_RUNS = 10
@@ -89,13 +89,26 @@ async def slots(db: Db, registry: Registry, name: str, limit: int, cursor: str |
     return Page(items=items, cursor=more)
 
 
-async def switch(db: Db, registry: Registry, name: str, *, enabled: bool, actor: str, reason: str | None) -> JobSummary:
-    """Turn a job on or off. What runs goes on; its slots are decided all the same. Audited when it changes anything.
+async def switch(
+    db: Db,
+    registry: Registry,
+    name: str,
+    *,
+    enabled: bool,
+    actor: str,
+    reason: str | None,
+    lasts: timedelta | None = None,
+) -> JobSummary:
+    """Turn a job on, or off for as long as it `lasts` (None: until it is turned on).
 
-    Raises E0501 for a job that is not there, or that no daemon has registered yet.
+    What runs goes on; its slots are decided all the same. Audited when it changes anything. Raises E0501 for a job that
+    is not there, or that no daemon has registered yet.
     """
     definition_of(registry, name)
-    if await standing.switch(db, name, enabled=enabled, actor=actor, reason=reason) is None:
+    moved = await standing.switch(db, name, enabled=enabled, actor=actor, reason=reason, lasts=lasts)
+    if moved:
+        await wake.notify(db, "job")
+    if moved is None:
         raise problem("E0501", f'the job "{name}" is not registered yet', "try again", exit_code=Exit.NOT_FOUND)
     latest = await lists.latest_runs(db, [name])
     return _summary(registry, name, (await _switches(db, [name])).get(name), latest[0] if latest else None)
@@ -137,6 +150,7 @@ def _summary(registry: Registry, name: str, switch: Row | None, run: Row | None)
         enabled=off is None,
         disabled_by=off,
         disabled_reason=switch["disabled_reason"] if switch else None,
+        disabled_until=switch["disabled_until"] if switch else None,
         priority=job.priority,
         pool=job.pool,
         last_run=run["id"] if run else None,

@@ -47,7 +47,8 @@ def _switched_off(job: JobDefinition, switch: Row | None, registry: Registry) ->
         yield Reason(code="disabled_in_file", text="disabled in the registry: enabled = false")
     elif switch is not None and by is not None:
         why_ = f': "{switch["disabled_reason"]}"' if switch["disabled_reason"] else ", no reason given"
-        yield Reason(code="disabled", text=f"disabled by {by}{why_}")
+        until = f" until {_instant(switch['disabled_until'])}" if switch["disabled_until"] else ""
+        yield Reason(code="disabled", text=f"disabled by {by}{until}{why_}")
     if not registry.settings.daemon.enabled:
         yield Reason(code="node_disabled", text="this node is switched off (JOBSD_ENABLED=false): it starts nothing")
 

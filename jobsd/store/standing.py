@@ -1,12 +1,12 @@
 """Where a job stands just now: its switch, who holds its key, what its slots wait for, which nodes could take it."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from jobsd.store.db import Db, Row
+from jobsd.store.db import Db, Row, Session
 
 SWITCHES = """
-    SELECT name, enabled, disabled_by, disabled_reason
+    SELECT name, enabled, disabled_by, disabled_reason, disabled_until
       FROM jobsd.job
      WHERE name = ANY($1::text[])
 """
@@ -17,27 +17,75 @@ async def switches(db: Db, jobs: Sequence[str]) -> list[Row]:
     return await db.fetch(SWITCHES, jobs)
 
 
+# A job that is disabled already may be disabled for another time, which is a change too.
 SWITCH = """
-    WITH moved AS (
-        UPDATE jobsd.job
+    WITH asked AS (
+        SELECT CASE WHEN NOT $3 THEN now() + $6::interval END AS until
+    ), moved AS (
+        UPDATE jobsd.job j
            SET enabled = $3, disabled_by = CASE WHEN $3 THEN NULL ELSE $4::text END,
-               disabled_reason = CASE WHEN $3 THEN NULL ELSE $5::text END, changed_at = now()
-         WHERE name = $2 AND enabled <> $3
-     RETURNING name
+               disabled_reason = CASE WHEN $3 THEN NULL ELSE $5::text END, disabled_until = a.until, changed_at = now()
+          FROM asked a
+         WHERE j.name = ANY ($2::text[]) AND (j.enabled <> $3 OR j.disabled_until IS DISTINCT FROM a.until)
+     RETURNING j.name, j.disabled_until
     ), told AS (
-        INSERT INTO jobsd.audit (run, sequence, act, actor, job, reason)
+        INSERT INTO jobsd.audit (run, sequence, act, actor, job, reason, detail)
         SELECT NULL, nextval((quote_ident($1) || '.audit_sequence')::regclass),
-               CASE WHEN $3 THEN 'enabled' ELSE 'disabled' END, $4, name, $5
+               CASE WHEN $3 THEN 'enabled' ELSE 'disabled' END, $4, name, $5,
+               CASE WHEN disabled_until IS NOT NULL THEN jsonb_build_object('until', disabled_until) END
           FROM moved
     )
-    SELECT EXISTS (SELECT FROM jobsd.job WHERE name = $2) AS known, EXISTS (SELECT FROM moved) AS moved
+    SELECT name FROM moved
+"""
+REGISTERED = """
+    SELECT EXISTS (SELECT FROM jobsd.job WHERE name = $1)
 """
 
 
-async def switch(db: Db, job: str, *, enabled: bool, actor: str, reason: str | None) -> bool | None:
-    """Turn a job on or off, with its audit entry. Whether that changed anything; None when it is not registered."""
-    row = await db.fetchrow(SWITCH, db.schema, job, enabled, actor, reason)
-    return row["moved"] if row is not None and row["known"] else None
+async def switch(
+    db: Db, job: str, *, enabled: bool, actor: str, reason: str | None, lasts: timedelta | None = None
+) -> bool | None:
+    """Turn a job on or off, off for as long as it `lasts`, with its audit entry.
+
+    Whether that changed anything; None when it is not registered.
+    """
+    moved = await switch_all(db, [job], enabled=enabled, actor=actor, reason=reason, lasts=lasts)
+    return bool(moved) or (False if await db.fetchval(REGISTERED, job) else None)
+
+
+async def switch_all(
+    db: Db | Session,
+    jobs: Sequence[str],
+    *,
+    enabled: bool,
+    actor: str,
+    reason: str | None,
+    lasts: timedelta | None = None,
+) -> list[str]:
+    """Turn many jobs on or off in one statement, with an audit entry each; the names of those that this changed."""
+    rows = await db.fetch(SWITCH, db.schema, jobs, enabled, actor, reason, lasts)
+    return sorted(row["name"] for row in rows)
+
+
+END_WINDOWS = """
+    WITH moved AS (
+        UPDATE jobsd.job
+           SET enabled = true, disabled_by = NULL, disabled_reason = NULL, disabled_until = NULL, changed_at = now()
+         WHERE disabled_until <= now()
+     RETURNING name
+    ), told AS (
+        INSERT INTO jobsd.audit (run, sequence, act, actor, job, reason)
+        SELECT NULL, nextval((quote_ident($1) || '.audit_sequence')::regclass), 'enabled', 'jobsd', name,
+               'the time for which it was disabled is over'
+          FROM moved
+    )
+    SELECT name FROM moved ORDER BY name
+"""
+
+
+async def end_windows(db: Db) -> list[str]:
+    """Enable the jobs whose disabled time is over; their names. Any node may do it, one of them does."""
+    return [row["name"] for row in await db.fetch(END_WINDOWS, db.schema)]
 
 
 RUNNING = """
@@ -131,12 +179,13 @@ async def live_nodes(db: Db) -> list[Row]:
 
 
 SWITCHED_OFF = """
-    SELECT name
+    SELECT name, disabled_by, disabled_reason, disabled_until
       FROM jobsd.job
-     WHERE NOT enabled
+     WHERE NOT enabled AND removed_at IS NULL
+     ORDER BY name
 """
 
 
 async def switched_off(db: Db) -> list[Row]:
-    """The jobs that an operator has switched off."""
+    """The jobs that an operator has switched off, in the order of their names."""
     return await db.fetch(SWITCHED_OFF)

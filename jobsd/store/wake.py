@@ -19,7 +19,8 @@ def channel(schema: str) -> str:
 
 
 async def notify(db: Db, what: str) -> None:
-    """Tell every node: "run" (something was queued), "ended:JOB" (a run of it is over), "job" (a switch was turned)."""
+    """Tell every node: "run" (something was queued), "ended:JOB" (a run of it is over), "job" (a switch was turned),
+    "force" (a running run is to be ended)."""
     await db.execute(NOTIFY, channel(db.schema), what)
 
 

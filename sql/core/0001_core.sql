@@ -196,7 +196,7 @@ CREATE TABLE jobsd.message (
     CONSTRAINT a_level_is_one_of_three CHECK (level IN ('info', 'warning', 'error'))
 );
 CREATE INDEX message_of_run ON jobsd.message (run, id);
-CREATE INDEX message_tx ON jobsd.message (tx);         -- serves the feed
+CREATE INDEX message_tx ON jobsd.message ((tx::text::bigint));  -- serves the feed
 
 -- How far it is, and when it was last heard of: `at` moves with every report, a mere sign of life too.
 CREATE TABLE jobsd.progress (

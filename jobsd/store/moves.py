@@ -1,0 +1,279 @@
+"""What people make of runs: retry, cancel, change, delete, end by force. Each is one statement with its audit entry.
+
+The state that a move needs stands in its statement, so that of two who move one run at once only the first does.
+What is allowed when, and what is told to the second, is decided in `operations.moves`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from jobsd.domain.run import ClaimedRun, Fence, NodeId, RunId
+from jobsd.store.db import Db, Row, Session
+from jobsd.store.runs import claimed_run
+
+STANDING = """
+    SELECT r.id, r.job, r.state, r.permanent, r.fence, r.node, r.attempt, r.retries, r.version, r.params, r.dry_run,
+           r.slot_at, r.due_at, r.started_at, r.lock_key, r.seat, r.idempotency_key,
+           greatest(r.started_at, CASE WHEN p.fence = r.fence THEN p.at END) AS heard_at, now() AS now
+      FROM jobsd.run r
+      LEFT JOIN jobsd.progress p ON p.run = r.id
+     WHERE r.id = ANY ($1::bigint[])
+     ORDER BY r.id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A run as a move finds it. `heard_at`: when its last attempt began or last showed that it lives."""
+
+    id: RunId
+    job: str
+    state: str
+    permanent: bool
+    node: NodeId | None
+    heard_at: datetime | None
+    now: datetime  # the database's clock
+    claimed: ClaimedRun | None  # while it is running
+
+
+async def standing(db: Db, runs: Sequence[RunId]) -> list[Standing]:
+    """Those of `runs` that there are, in the order of their ids."""
+    return [_standing(row) for row in await db.fetch(STANDING, runs)]
+
+
+def _standing(row: Row) -> Standing:
+    claimed = claimed_run(row) if row["state"] == "running" else None
+    facts = {name: row[name] for name in ("job", "state", "permanent", "node", "heard_at", "now")}
+    return Standing(id=RunId(row["id"]), claimed=claimed, **facts)
+
+
+RUNNING = """
+    SELECT r.id
+      FROM jobsd.claim c
+     CROSS JOIN unnest(c.runs) AS taken (id)
+      JOIN jobsd.run r ON r.id = taken.id AND r.fence = c.fence AND r.state = 'running'
+     UNION
+    SELECT r.id
+      FROM jobsd.external e
+      JOIN jobsd.run r ON r.id = e.run AND r.fence = e.fence AND r.state = 'running'
+"""
+
+
+async def running(db: Db) -> list[Standing]:
+    """Every run that is running, on whichever node, also those whose work another program does."""
+    return await standing(db, [RunId(row["id"]) for row in await db.fetch(RUNNING)])
+
+
+CAPPED = """
+    SELECT r.id, r.job, (j.definition ->> 'max_active')::bigint AS max_active
+      FROM jobsd.run r
+      JOIN jobsd.job j ON j.name = r.job AND j.definition ->> 'max_active' IS NOT NULL
+     WHERE r.id = ANY ($1::bigint[]) AND r.state = 'failed'
+     ORDER BY r.job, r.id
+"""
+ROOM = """
+    SELECT jobsd.room($1, $2)
+"""
+
+
+async def _without_room(tx: Session, runs: Sequence[RunId]) -> tuple[set[RunId], set[RunId]]:
+    """Of failed `runs`, those that will count towards their job's max_active, and those that it has no room for."""
+    by_job: dict[tuple[str, int], list[RunId]] = {}
+    for row in await tx.fetch(CAPPED, runs):
+        by_job.setdefault((row["job"], row["max_active"]), []).append(RunId(row["id"]))
+    counting, crowded = set[RunId](), set[RunId]()
+    for (job, most), ids in by_job.items():
+        room = max(0, await tx.fetchval(ROOM, job, most))
+        counting.update(ids[:room])
+        crowded.update(ids[room:])
+    return counting, crowded
+
+
+# Rows are locked in the order of their ids, so that two batches wait for each other and never in a circle.
+RETRY = """
+    WITH chosen AS MATERIALIZED (
+        SELECT id FROM jobsd.run WHERE id = ANY ($1::bigint[]) AND state = 'failed' ORDER BY id FOR UPDATE
+    ), moved AS (
+        UPDATE jobsd.run r
+           SET state = 'queued', ready = true, due_at = now(), finished_at = NULL,
+               retries = r.retries + 1, version = r.version + 1,
+               capped = CASE WHEN r.id = ANY ($4::bigint[]) THEN true END
+          FROM chosen c
+         WHERE r.id = c.id
+     RETURNING r.id, r.job, r.version
+    ), noted AS (
+        INSERT INTO jobsd.audit (run, sequence, act, actor, job, reason)
+        SELECT id, version, 'retry', $2, job, $3 FROM moved
+    )
+    SELECT id FROM moved
+"""
+
+
+async def retry(db: Db, runs: Sequence[RunId], actor: str, reason: str | None) -> tuple[set[RunId], set[RunId]]:
+    """Queue failed runs again, due now; their attempts stay. Those that were, and those for which their job's
+    max_active has no room.
+    """
+    async with db.transaction() as tx:
+        counting, crowded = await _without_room(tx, runs)
+        wanted = [run for run in runs if run not in crowded]
+        rows = await tx.fetch(RETRY, wanted, actor, reason, list(counting))
+    return {RunId(row["id"]) for row in rows}, crowded
+
+
+CANCEL = """
+    WITH chosen AS MATERIALIZED (
+        SELECT id
+          FROM jobsd.run
+         WHERE id = ANY ($1::bigint[]) AND state IN ('queued', 'failed')
+         ORDER BY id
+           FOR UPDATE
+    ), moved AS (
+        UPDATE jobsd.run r
+           SET state = 'cancelled', ready = NULL, capped = NULL, finished_at = coalesce(r.finished_at, now()),
+               version = r.version + 1
+          FROM chosen c
+         WHERE r.id = c.id
+     RETURNING r.id, r.job, r.version
+    ), noted AS (
+        INSERT INTO jobsd.audit (run, sequence, act, actor, job, reason)
+        SELECT id, version, 'cancelled', $2, job, $3 FROM moved
+    )
+    SELECT id FROM moved
+"""
+
+
+async def cancel(db: Db | Session, runs: Sequence[RunId], actor: str, reason: str | None) -> set[RunId]:
+    """Cancel queued and failed runs; those that were. A failed one keeps the time of its end."""
+    return await _moved(db, CANCEL, runs, actor, reason)
+
+
+# With the run goes what only says how it went while it ran; its attempts and its audit entries stay.
+DELETE = """
+    WITH chosen AS MATERIALIZED (
+        SELECT r.id
+          FROM jobsd.run r
+          LEFT JOIN jobsd.job j ON j.name = r.job
+         WHERE r.id = ANY ($1::bigint[]) AND r.state IN ('completed', 'failed', 'cancelled') AND NOT r.permanent
+           AND (j.definition @> '{"atomic": true}' OR j.definition @> '{"keep": "forever"}') IS NOT TRUE
+         ORDER BY r.id
+           FOR UPDATE OF r
+    ), gone AS (
+        DELETE FROM jobsd.run r
+         USING chosen c
+         WHERE r.id = c.id
+     RETURNING r.id, r.job, r.version + 1 AS version, r.state
+    ), silent AS (
+        DELETE FROM jobsd.message m USING gone g WHERE m.run = g.id
+    ), unseen AS (
+        DELETE FROM jobsd.progress p USING gone g WHERE p.run = g.id
+    ), unforced AS (
+        DELETE FROM jobsd.force_fail f USING gone g WHERE f.run = g.id
+    ), noted AS (
+        INSERT INTO jobsd.audit (run, sequence, act, actor, job, reason, detail)
+        SELECT id, version, 'deleted', $2, job, $3, jsonb_build_object('state', state) FROM gone
+    )
+    SELECT id FROM gone
+"""
+
+
+async def delete(db: Db | Session, runs: Sequence[RunId], actor: str, reason: str | None) -> set[RunId]:
+    """Delete finished runs that are not kept for ever; those that were."""
+    return await _moved(db, DELETE, runs, actor, reason)
+
+
+async def _moved(db: Db | Session, sql: str, runs: Sequence[RunId], actor: str, reason: str | None) -> set[RunId]:
+    return {RunId(row["id"]) for row in await db.fetch(sql, runs, actor, reason)}
+
+
+CHANGE = """
+    WITH chosen AS MATERIALIZED (
+        SELECT id, due_at, priority FROM jobsd.run WHERE id = $1 AND state = 'queued' FOR UPDATE
+    ), moved AS (
+        UPDATE jobsd.run r
+           SET due_at = coalesce($4, r.due_at), priority = coalesce($5, r.priority), version = r.version + 1
+          FROM chosen c
+         WHERE r.id = c.id
+     RETURNING r.id, r.job, r.version, r.due_at, r.priority
+    ), noted AS (
+        INSERT INTO jobsd.audit (run, sequence, act, actor, job, reason, detail)
+        SELECT m.id, m.version, 'changed', $2, m.job, $3,
+               CASE WHEN m.due_at <> c.due_at
+                    THEN jsonb_build_object('due_at', jsonb_build_array(c.due_at, m.due_at)) ELSE '{}' END
+               || CASE WHEN m.priority <> c.priority
+                       THEN jsonb_build_object('priority', jsonb_build_array(c.priority, m.priority)) ELSE '{}' END
+          FROM moved m
+          JOIN chosen c ON c.id = m.id
+    )
+    SELECT id FROM moved
+"""
+
+
+async def change(
+    db: Db, run: RunId, actor: str, reason: str | None, *, due_at: datetime | None, priority: int | None
+) -> bool:
+    """Give a queued run another time or priority, None for the one it has; False when it is not queued any more."""
+    return await db.fetchval(CHANGE, run, actor, reason, due_at, priority) is not None
+
+
+# Does not touch the run's row: the work may hold it in a transaction of its own, and is ended all the same.
+FORCE = """
+    WITH asked AS (
+        INSERT INTO jobsd.force_fail (run, fence, actor, reason)
+        SELECT id, fence, $3, $4 FROM jobsd.run WHERE id = ANY ($2::bigint[]) AND state = 'running'
+            ON CONFLICT DO NOTHING
+     RETURNING run, fence
+    ), noted AS (
+        INSERT INTO jobsd.audit (run, sequence, act, actor, job, fence, reason, detail)
+        SELECT NULL, nextval((quote_ident($1) || '.audit_sequence')::regclass), 'force_fail', $3, r.job, a.fence, $4,
+               jsonb_build_object('run', a.run)
+          FROM asked a
+          JOIN jobsd.run r ON r.id = a.run
+    )
+    SELECT run FROM asked
+"""
+
+
+async def force(db: Db, runs: Sequence[RunId], actor: str, reason: str) -> set[RunId]:
+    """Ask the nodes of running runs to end them as failed; those that nobody had asked for before."""
+    return {RunId(row["run"]) for row in await db.fetch(FORCE, db.schema, runs, actor, reason)}
+
+
+FORCED = """
+    SELECT f.run, f.fence, f.actor, f.reason, (r.state = 'running' AND r.fence = f.fence) IS TRUE AS running, r.node
+      FROM jobsd.force_fail f
+      LEFT JOIN jobsd.run r ON r.id = f.run
+     ORDER BY f.at
+"""
+DONE_WITH = """
+    DELETE FROM jobsd.force_fail f
+     WHERE NOT EXISTS (SELECT FROM jobsd.run r WHERE r.id = f.run AND r.fence = f.fence AND r.state = 'running')
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """A run that a person wants to end as failed. `running`: the attempt that was meant is not over."""
+
+    run: RunId
+    fence: Fence
+    actor: str
+    reason: str
+    running: bool
+    node: NodeId | None
+
+
+async def forced(db: Db) -> list[Forced]:
+    """What is asked for and not done with, on all nodes, the oldest first."""
+    return [Forced(**dict(row)) for row in await db.fetch(FORCED)]
+
+
+async def forced_runs(db: Db, runs: Sequence[ClaimedRun]) -> Mapping[RunId, Forced]:
+    """Those of `runs` whose present attempt somebody wants to end."""
+    attempts = {(run.id, run.fence) for run in runs}
+    return {each.run: each for each in await forced(db) if (each.run, each.fence) in attempts}
+
+
+async def done_with(db: Db) -> None:
+    """Drop what is asked for of attempts that are over."""
+    await db.execute(DONE_WITH)
