@@ -208,7 +208,7 @@ class _Daemon:
     # -- what the web side asks -------------------------------------------------------------------------------------
 
     def _deps(self) -> Deps:
-        node = self.node
+        node, http = self.node, self.node.registry.settings.http
         return Deps(
             db=node.parts.db,
             registry=lambda: node.registry,
@@ -219,8 +219,10 @@ class _Daemon:
             observe=self._observe,
             node=node.parts.who.name,
             started_at=self.started_at,
-            host=node.registry.settings.http.host,
-            patience=Patience(body_bytes=node.registry.settings.http.max_body),
+            host=http.host,
+            hosts=http.hosts,
+            rate=http.rate,
+            patience=Patience(body_bytes=http.max_body),
             redactor=node.parts.redactor,
         )
 

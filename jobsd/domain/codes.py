@@ -56,7 +56,6 @@ CODES: Mapping[str, str] = {
     "E0404": "the socket cannot be opened: permission",
     "E0405": "another jobsd uses this state directory",
     "E0406": "a folder cannot be written to",
-    "E0407": "the listener's address is not allowed without a token",
     "E0410": "the token is not known, has expired or was revoked",
     "E0411": "the token's scope does not reach so far",
     "E0412": "too many requests: wait and try again",
@@ -87,6 +86,9 @@ CODES: Mapping[str, str] = {
     "E0523": "there is no such token",
     "E0524": "the audit's chain is broken",
     "E0525": "the job is disabled",
+    "E0526": "a token of this name exists, or existed",
+    "E0527": "the job has started as often as its rate allows",
+    "E0528": "as many streams are open as may be",
     # E06xx: embedded database and development mode
     "E0601": "the embedded PostgreSQL is not installed",
     "E0602": "the embedded PostgreSQL did not start",

@@ -19,11 +19,12 @@ LONGEST = 16_000  # characters of one field that are looked at; the rest is cut 
 _NAMES = r"(?:pass(?:word|wd|phrase)|secret|token|api[_-]?key|private[_-]?key|authorization|cookie|dsn)"
 _SECRET_KEY = re.compile(rf"{_NAMES}s?(?:$|[_.-])|(?:database|direct)_url$", re.IGNORECASE)
 _HINT = re.compile(
-    "://|pass|secret|token|key|authoriz|cookie|dsn|bearer", re.IGNORECASE
+    "://|jobsd_|pass|secret|token|key|authoriz|cookie|dsn|bearer", re.IGNORECASE
 )  # without one, no look is needed
 # Every repetition is bounded: the text may be a job's, long and made to be slow.
 _IN_TEXT = re.compile(
     rf"""(?P<url>\b[a-z][a-z0-9+.-]{{0,20}}://[^\s/:@'"]{{0,100}}:)[^\s/@'"]{{1,500}}(?=@)"""
+    r"""|(?P<ours>\bjobsd_)[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])"""
     rf"""|(?P<auth>authorization["']?\s{{0,3}}[=:]\s{{0,3}}["']?(?:(?:bearer|basic|token|digest)\s)?)[^\s"',;}}\])]{{1,2000}}"""
     rf"""|(?P<bearer>\bbearer\s{{1,3}})[\w.~+/=-]{{16,2000}}"""
     rf"""|(?P<key>\b[\w-]{{0,20}}{_NAMES}["']?\s{{0,3}}[=:]\s{{0,3}})"""
@@ -94,7 +95,7 @@ def _is_secret(key: object, value: object) -> bool:
 
 
 def _masked(found: re.Match[str]) -> str:
-    return f"{found['url'] or found['auth'] or found['bearer'] or found['key']}{MASK}"
+    return f"{found['url'] or found['ours'] or found['auth'] or found['bearer'] or found['key']}{MASK}"
 
 
 def secrets_of(settings: Settings, environ: Mapping[str, str]) -> set[str]:

@@ -14,6 +14,8 @@ def _json(value: object) -> object:
 
 
 Json = Annotated[Any, BeforeValidator(_json)]
+Steps = Annotated[list[tuple[str, float]] | None, BeforeValidator(_json)]
+Tags = Annotated[dict[str, str], BeforeValidator(_json)]
 
 
 class RunSummary(BaseModel):
@@ -40,6 +42,10 @@ class RunSummary(BaseModel):
     error: str | None = Field(description="word for word; in lists its first 300 characters")
     progress: float | None = Field(description="0 to 1")
     progress_note: str | None
+    step: str | None = Field(description="the pipeline's step that it is in")
+    steps: Steps = Field(description="the pipeline: names and weights")
+    heard_at: datetime | None = Field(description="when it last told anything of itself, a mere sign of life too")
+    tags: Tags = Field(description="names and texts to find it by")
 
     @computed_field(description="how long its last attempt took")  # type: ignore[prop-decorator]
     @property
@@ -55,6 +61,7 @@ class RunView(RunSummary):
     params: Json = Field(description="the job's, overlaid by the request's")
     result: Json = None
     idempotency_key: str | None
+    version: int = Field(description="moves made; its ETag begins with it")
     reason: str | None = Field(description="why it was asked for")
 
 
@@ -118,5 +125,7 @@ class ProgressView(BaseModel):
     state: RunState
     progress: float | None = Field(description="0 to 1; null when it has told nothing")
     note: str
+    step: str | None = Field(description="the pipeline's step that it is in")
+    steps: Steps = Field(description="the pipeline: names and weights")
     at: datetime | None = Field(description="when it told")
     left_s: float | None = Field(description="how long it still takes if it goes on like this")

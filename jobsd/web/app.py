@@ -8,11 +8,14 @@ from aiohttp import web
 
 from jobsd.domain.errors import JobsdError, problem
 from jobsd.domain.events import Noted
+from jobsd.domain.scope import Scope
+from jobsd.operations.feed import Feed
 from jobsd.store.db import Unavailable
 from jobsd.web import auth, patience, probes
-from jobsd.web.api import daemon, jobs, runs
+from jobsd.web.api import alerts, daemon, events, jobs, nodes, packs, run_acts, runs, stats, tokens
 from jobsd.web.deps import DEPS, Deps
 from jobsd.web.errors import Refused, answer_to, refused
+from jobsd.web.limits import LIMITS, QUOTA, Limits
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -23,14 +26,14 @@ class Route(NamedTuple):
     method: str
     path: str
     handle: Handle
-    scope: str = "read"  # or trigger, operate, admin: each may do what those before it may
+    scope: str = "read"  # or trigger, operate, admin: each may do what those before it may; open: no token at all
 
 
 # Each handler says with @contract.speaks(ANSWER, STATUS…, query=, body=, headers=, refuses=) what it takes and answers:
 # /api/openapi.json is made of that, and a test finds the handler that does not.
 ROUTES = (
-    Route("GET", "/livez", probes.live),
-    Route("GET", "/readyz", probes.ready),
+    Route("GET", "/livez", probes.live, "open"),
+    Route("GET", "/readyz", probes.ready, "open"),
     Route("GET", "/healthz", probes.healthy),
     Route("GET", "/metrics", probes.metrics),
     Route("GET", "/api/v1/status", daemon.status),
@@ -41,15 +44,36 @@ ROUTES = (
     Route("GET", "/api/v1/jobs/{job}/next", jobs.next_slots),
     Route("GET", "/api/v1/jobs/{job}/why", jobs.why_not),
     Route("GET", "/api/v1/jobs/{job}/slots", jobs.slots),
+    Route("GET", "/api/v1/jobs/{job}/stats", stats.of_job),
     Route("POST", "/api/v1/jobs/{job}/runs", jobs.trigger, "trigger"),
     Route("POST", "/api/v1/jobs/{job}/enable", jobs.enable, "operate"),
     Route("POST", "/api/v1/jobs/{job}/disable", jobs.disable, "operate"),
+    Route("POST", "/api/v1/jobs/{job}/backfill", jobs.fill, "operate"),
     Route("GET", "/api/v1/runs", runs.page),
+    Route("POST", "/api/v1/runs/retry", run_acts.retry_all, "operate"),
+    Route("POST", "/api/v1/runs/cancel", run_acts.cancel_all, "operate"),
+    Route("POST", "/api/v1/runs/delete", run_acts.delete_all, "operate"),
     Route("GET", "/api/v1/runs/{run}", runs.show),
+    Route("PATCH", "/api/v1/runs/{run}", run_acts.change, "operate"),
+    Route("DELETE", "/api/v1/runs/{run}", run_acts.delete, "operate"),
+    Route("POST", "/api/v1/runs/{run}/retry", run_acts.retry, "operate"),
+    Route("POST", "/api/v1/runs/{run}/cancel", run_acts.cancel, "operate"),
+    Route("POST", "/api/v1/runs/{run}/force-fail", run_acts.force_fail, "operate"),
+    Route("POST", "/api/v1/emergency-stop", run_acts.stop, "admin"),
     Route("GET", "/api/v1/runs/{run}/attempts", runs.attempts),
     Route("GET", "/api/v1/runs/{run}/audit", runs.audit),
     Route("GET", "/api/v1/runs/{run}/messages", runs.messages),
     Route("GET", "/api/v1/runs/{run}/progress", runs.progress),
+    Route("GET", "/api/v1/runs/{run}/events", events.of_run),
+    Route("GET", "/api/v1/events", events.of_runs),
+    Route("GET", "/api/v1/nodes", nodes.page),
+    Route("GET", "/api/v1/alerts", alerts.page),
+    Route("GET", "/api/v1/packs", packs.listing),
+    Route("GET", "/api/v1/packs/{pack}/{view}", packs.view),
+    Route("POST", "/api/v1/packs/{pack}/{action}", packs.act, "trigger"),
+    Route("GET", "/api/v1/tokens", tokens.page, "admin"),
+    Route("POST", "/api/v1/tokens", tokens.create, "admin"),
+    Route("DELETE", "/api/v1/tokens/{token}", tokens.revoke, "admin"),
 )
 
 HEADERS = {
@@ -66,17 +90,22 @@ def build(deps: Deps) -> web.Application:
     app = web.Application(middlewares=[delivered, told, auth.guarded], client_max_size=deps.patience.body_bytes)
     app[DEPS] = deps
     app[patience.PATIENCE] = deps.patience
-    app[auth.HOST] = deps.host
+    app[LIMITS] = Limits(deps.rate)
+    feed = app[events.FEED] = Feed(deps.db, deps.observe)
+    app.on_shutdown.append(lambda _: feed.close())
     app.on_response_prepare.append(_headed)
+    scopes = app[auth.SCOPES] = {}
     for route in ROUTES:
-        app.router.add_route(route.method, route.path, route.handle)
-        if route.method == "GET":
-            app.router.add_route("HEAD", route.path, route.handle)
+        scope = None if route.scope == "open" else Scope(route.scope)
+        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
+            scopes[app.router.add_route(method, route.path, route.handle)] = scope
     return app
 
 
-async def _headed(_: web.Request, response: web.StreamResponse) -> None:
+async def _headed(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
+    if (quota := request.get(QUOTA)) is not None:
+        response.headers.update(quota.headers)
 
 
 @web.middleware

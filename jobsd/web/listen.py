@@ -25,7 +25,7 @@ class Addresses:
 
 @asynccontextmanager
 async def listening(app: web.Application, host: str, port: int, socket: Path | None) -> AsyncIterator[Addresses]:
-    """Serve `app` for the block. Port 0 is any free one. Raises E0401, E0404, E0405, E0407."""
+    """Serve `app` for the block. Port 0 is any free one. Raises E0401, E0404, E0405."""
     patience = app[PATIENCE]
     runner = web.AppRunner(
         app,

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jobsd.domain.errors import Exit, JobsdError, problem
-from jobsd.web.auth import is_loopback
 
 PROC = Path("/proc")
 LISTENING = "0A"  # of the column st in /proc/net/tcp
@@ -15,15 +14,12 @@ BACKLOG = 128
 
 
 def tcp_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens on `host`, which must be loopback. Raises E0401 (in use), E0404, E0407 (not loopback)."""
-    if not is_loopback(host):
-        raise problem(
-            "E0407",
-            f"listening on {host} is not allowed: whoever reaches it could read everything",
-            'use [http] host = "127.0.0.1", and a proxy or an SSH tunnel from elsewhere',
-            exit_code=Exit.BAD_START,
-        )
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    """A socket that listens on `host`. Raises E0401 (in use), E0404 (no such address here, or no permission)."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        hint = "check: [http] host"
+        raise problem("E0404", f'"{host}" is no address of this machine: {error}', hint) from error
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jobsd.domain.errors import Exit, JobsdError, problem
-from jobsd.web.auth import peer_of
+from jobsd.web.peers import peer_of
 
 MODE = 0o660  # its group may operate jobsd
 BACKLOG = 128

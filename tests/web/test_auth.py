@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobsd.store.db import Db
-from jobsd.web.auth import is_loopback, user_name
+from jobsd.web.peers import is_loopback, user_name
 from tests.support.web import Site
 from tests.support.wire import wire
 

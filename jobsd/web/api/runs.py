@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from jobsd.operations import runs
 from jobsd.operations.pages import Page
 from jobsd.operations.run_views import AttemptView, AuditView, MessageView, ProgressView, RunSummary, RunView
-from jobsd.web.api.requests import MessagesQuery, Query, RunsQuery, run_of
+from jobsd.web.api.requests import REPEATED, MessagesQuery, Query, RunsQuery, run_of
 from jobsd.web.body import query_of
 from jobsd.web.contract import speaks
 from jobsd.web.deps import DEPS, answer
@@ -20,9 +20,15 @@ View = TypeVar("View", bound=BaseModel)
 @speaks(Page[RunSummary], query=RunsQuery)
 async def page(request: web.Request) -> web.Response:
     """Runs, the latest first."""
-    query = query_of(request, RunsQuery, repeated=("state",))
+    query = query_of(request, RunsQuery, repeated=REPEATED)
     found = await runs.page(
-        request.app[DEPS].db, query.limit, query.cursor, states=query.state, job=query.job, since=query.since
+        request.app[DEPS].db,
+        query.limit,
+        query.cursor,
+        states=query.state,
+        job=query.job,
+        since=query.since,
+        tags=query.tags,
     )
     return paged(request, found)
 
@@ -31,7 +37,8 @@ async def page(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """One run, whole."""
     query_of(request, Query)
-    return answer(request, await runs.show(request.app[DEPS].db, run_of(request)))
+    run = await runs.show(request.app[DEPS].db, run_of(request))
+    return answer(request, run, version=run.version)
 
 
 @speaks(Page[AttemptView])
