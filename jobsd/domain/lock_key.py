@@ -19,7 +19,8 @@ _FIELD = re.compile(r"\{([^{}]*)\}")
 def lock_key_of(template: str | None, params: Mapping[str, Any]) -> str | None:
     """Fill `template` in ("course:{course_id}"); None when every run is its own key.
 
-    Text goes in as it is, everything else as JSON; 1, 1.0 and 1e0 are one number. Raises `ValueError`, worded for the one who gave the parameters.
+    Text goes in as it is, everything else as JSON; 1, 1.0 and 1e0 are one number. Raises `ValueError`, worded for the
+    one who gave the parameters.
     """
     if template is None or "{run_id}" in template:
         return None

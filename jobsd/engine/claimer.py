@@ -11,9 +11,10 @@ from jobsd.domain.job import JobDefinition
 from jobsd.engine.here import Here
 from jobsd.engine.nap import nap
 from jobsd.engine.worker import Workers
-from jobsd.store import jobs, runs
+from jobsd.store import jobs, runs, tickets
 from jobsd.store.db import Unavailable
-from jobsd.store.runs import ClaimRequest
+from jobsd.store.runs import ClaimRequest, Overtaken
+from jobsd.store.tickets import Rates
 
 POLL_S = 5.0
 RETRY_S = 0.5
@@ -27,18 +28,21 @@ class Claimer:
         self._workers = workers
         self._jobs: Sequence[str] = ()
         self._seats: Sequence[tuple[str, int]] = ()
+        self._rates: Rates = ()
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()  # from before a claim is sent until its runs have started
 
     async def seats(self, definitions: Mapping[str, JobDefinition]) -> Mapping[str, int]:
-        """The lock ids of the seats of all jobs with a concurrency limit; those that are new are added."""
+        """The lock ids of the seats of all jobs with a concurrency limit. What is missing is added, tickets too."""
+        await tickets.fit(self._here.db, {job.name: job.rate for job in definitions.values() if job.rate})
         return await jobs.lock_keys(self._here.db, [name for job in definitions.values() for name in _seats(job)])
 
     def load(self, definitions: Mapping[str, JobDefinition], pools: Sequence[str], ids: Mapping[str, int]) -> None:
-        """Serve the enabled jobs of these pools from now on; `ids` are those of their `seats`."""
-        served = [job for job in definitions.values() if job.enabled and job.pool in pools]
+        """Serve the enabled jobs of these pools from now on, but for external ones; `ids` are those of their `seats`."""
+        served = [job for job in definitions.values() if job.enabled and job.pool in pools and not job.external]
         self._jobs = [job.name for job in served]
         self._seats = [(job.name, ids[seat]) for job in served for seat in _seats(job)]
+        self._rates = [(job.name, job.rate.per) for job in served if job.rate]
         self.wake()
 
     def wake(self) -> None:
@@ -58,6 +62,8 @@ class Claimer:
             await nap(self._wake, wait_s)
             try:
                 wait_s = await self._round()
+            except Overtaken:
+                wait_s = 0.0
             except Unavailable as gone:
                 self._here.observe(DatabaseTrouble("claimer", str(gone)))
                 wait_s = RETRY_S
@@ -83,13 +89,15 @@ class Claimer:
 
     def _request(self, limit: int) -> ClaimRequest:
         kept, kept_runs = self._workers.kept()
-        return ClaimRequest(self._jobs, self._seats, kept, kept_runs, limit, self._here.keeper.node, self._here.actor)
+        return ClaimRequest(
+            self._jobs, self._seats, kept, kept_runs, limit, self._here.keeper.node, self._here.actor, self._rates
+        )
 
     async def _until_due(self) -> float:
-        due_at = await runs.next_due(self._here.db)
-        if due_at is None:
-            return POLL_S
-        return min(POLL_S, max(0.0, (due_at - self._here.keeper.now()).total_seconds()))
+        """Until the next run's time, or until a job that has used up its rate may start again. Seconds."""
+        instants = await runs.next_due(self._here.db), await tickets.next_free(self._here.db, self._rates)
+        waits_s = [(at - self._here.keeper.now()).total_seconds() for at in instants if at is not None]
+        return min(POLL_S, max(0.0, min(waits_s, default=POLL_S)))
 
 
 def _seats(job: JobDefinition) -> list[str]:

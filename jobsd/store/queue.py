@@ -14,6 +14,7 @@ from jobsd.domain.run import RunId
 from jobsd.store.db import Db, Session
 
 MANY = 10_000  # counts stop here: nobody needs the last digit, and a deep queue must not make health slow
+BULK_S = 60.0  # limit of a statement that stores up to 10,000 runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,39 +27,50 @@ class NewRun:
     due_at: datetime | None = None  # None: now, by the database's clock
     slot_at: datetime | None = None
     params: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
     dry_run: bool = False
+    permanent: bool = False
+    capped: bool = False  # counts towards its job's max_active
     lock_key: int | None = None  # from `jobs.lock_keys`; None: the run is its own key
     idempotency_key: str | None = None
+    asked: Mapping[str, Any] | None = None  # what must be equal for the key to stand for the same request
     reason: str | None = None
-    detail: Mapping[str, Any] | None = None  # for the audit entry
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """`created` is false when the slot or the idempotency key had its run already: `id` is that one's."""
+    """`created` is false when the slot or the idempotency key had its run already: `id` is that one's.
+
+    `same` is false when that run was asked for differently.
+    """
 
     id: RunId
     created: bool
+    same: bool = True
 
 
 ENQUEUE = """
     WITH asked AS (
-        SELECT nextval(pg_get_serial_sequence(quote_ident($1) || '.run', 'id')) AS id, a.*
+        SELECT nextval((SELECT pg_get_serial_sequence(quote_ident($1) || '.run', 'id')::regclass)) AS id, a.*
           FROM unnest($2::text[], $3::text[], $4::smallint[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-                      $8::boolean[], $9::integer[], $10::text[], $11::text[], $12::text[])
-               WITH ORDINALITY AS a (job, actor, priority, due_at, slot_at, params, dry_run, lock_key,
-                                     idempotency_key, reason, detail, n)
+                      $8::text[], $9::boolean[], $10::boolean[], $11::boolean[], $12::integer[], $13::text[],
+                      $14::text[], $15::text[])
+               WITH ORDINALITY AS a (job, actor, priority, due_at, slot_at, params, tags, dry_run, permanent, capped,
+                                     lock_key, idempotency_key, asked, reason, n)
     ), added AS (
-        INSERT INTO jobsd.run (id, job, actor, priority, due_at, slot_at, params, dry_run, lock_key, idempotency_key)
-        SELECT id, job, actor, priority, coalesce(due_at, now()), slot_at, params::jsonb, dry_run, lock_key,
-               idempotency_key
+        INSERT INTO jobsd.run (id, job, actor, priority, due_at, slot_at, params, tags, dry_run, permanent, capped,
+                               lock_key, idempotency_key)
+        SELECT id, job, actor, priority, coalesce(due_at, now()), slot_at, params::jsonb, tags::jsonb, dry_run,
+               permanent, nullif(capped, false), lock_key, idempotency_key
           FROM asked
          ORDER BY n
             ON CONFLICT DO NOTHING
      RETURNING id
     ), told AS (
         INSERT INTO jobsd.audit (run, sequence, act, actor, job, reason, detail)
-        SELECT id, 1, 'queued', actor, job, reason, detail::jsonb
+        SELECT id, 1, 'queued', actor, job, reason,
+               CASE WHEN asked IS NOT NULL
+                    THEN jsonb_build_object('key', idempotency_key, 'request', jobsd.digest(asked::jsonb)) END
           FROM asked JOIN added USING (id)
     )
     SELECT n, id
@@ -73,12 +85,12 @@ async def enqueue(db: Db | Session, rows: Sequence[NewRun]) -> list[Queued]:
     """
     if not rows:
         return []
-    stored = {row["n"]: RunId(row["id"]) for row in await db.fetch(ENQUEUE, db.schema, *_columns(rows))}
-    there = await _existing(db, [row for n, row in enumerate(rows, 1) if n not in stored])
-    return [
-        Queued(stored[n], True) if n in stored else Queued(there[_identity(row)], False)
-        for n, row in enumerate(rows, 1)
-    ]
+    stored = await db.fetch(ENQUEUE, db.schema, *_columns(rows), timeout=_limit_s(rows))
+    known = {row["n"]: Queued(RunId(row["id"]), True) for row in stored}
+    known |= await _existing(db, {n: row for n, row in enumerate(rows, 1) if n not in known})
+    gone = [n for n in range(1, len(rows) + 1) if n not in known]  # deleted just now, and so its key is free
+    known |= dict(zip(gone, await enqueue(db, [rows[n - 1] for n in gone]), strict=True))
+    return [known[n] for n in range(1, len(rows) + 1)]
 
 
 def _columns(rows: Sequence[NewRun]) -> list[list[Any]]:
@@ -89,39 +101,81 @@ def _columns(rows: Sequence[NewRun]) -> list[list[Any]]:
         [row.due_at for row in rows],
         [row.slot_at for row in rows],
         [orjson.dumps(row.params).decode() for row in rows],
+        [orjson.dumps(row.tags).decode() for row in rows],
         [row.dry_run for row in rows],
+        [row.permanent for row in rows],
+        [row.capped for row in rows],
         [row.lock_key for row in rows],
         [row.idempotency_key for row in rows],
+        [_asked(row) for row in rows],
         [row.reason for row in rows],
-        [None if row.detail is None else orjson.dumps(row.detail).decode() for row in rows],
     ]
+
+
+def _asked(row: NewRun) -> str | None:
+    return None if row.asked is None else orjson.dumps(row.asked).decode()
+
+
+def _limit_s(rows: Sequence[NewRun]) -> float | None:
+    return BULK_S if len(rows) > 1 else None
 
 
 # Two joins, since an OR over both would walk the whole of both indexes.
 EXISTING = """
     WITH a AS MATERIALIZED (
-        SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::text[])
-                      WITH ORDINALITY AS a (job, slot_at, idempotency_key, n)
+        SELECT *
+          FROM unnest($1::bigint[], $2::text[], $3::timestamptz[], $4::text[], $5::text[])
+               AS a (n, job, slot_at, idempotency_key, asked)
     )
-    SELECT a.n, r.id FROM a JOIN jobsd.run r ON r.job = a.job AND r.slot_at = a.slot_at
+    SELECT a.n, r.id, true AS same
+      FROM a JOIN jobsd.run r ON r.job = a.job AND r.slot_at = a.slot_at
      UNION ALL
-    SELECT a.n, r.id FROM a JOIN jobsd.run r ON r.job = a.job AND r.idempotency_key = a.idempotency_key
-     ORDER BY n, id
+    SELECT a.n, r.id, a.asked IS NULL OR coalesce(t.detail ->> 'request' = jobsd.digest(a.asked::jsonb), false)
+      FROM a
+      JOIN jobsd.run r ON r.job = a.job AND r.idempotency_key = a.idempotency_key
+      LEFT JOIN jobsd.audit t ON t.run = r.id AND t.sequence = 1
+     ORDER BY n, id DESC
 """
 
 
-def _identity(row: NewRun) -> tuple[object, ...]:
-    return row.job, row.slot_at, row.idempotency_key
-
-
-async def _existing(db: Db | Session, rows: Sequence[NewRun]) -> dict[tuple[object, ...], RunId]:
+async def _existing(db: Db | Session, rows: Mapping[int, NewRun]) -> dict[int, Queued]:
     """The runs that stood in the way of `rows`. A statement of its own, so that it sees what was just committed."""
     if not rows:
         return {}
     found = await db.fetch(
-        EXISTING, [row.job for row in rows], [row.slot_at for row in rows], [row.idempotency_key for row in rows]
+        EXISTING,
+        list(rows),
+        [row.job for row in rows.values()],
+        [row.slot_at for row in rows.values()],
+        [row.idempotency_key for row in rows.values()],
+        [_asked(row) for row in rows.values()],
     )
-    return {_identity(rows[row["n"] - 1]): RunId(row["id"]) for row in reversed(found)}
+    return {row["n"]: Queued(RunId(row["id"]), False, row["same"]) for row in found}
+
+
+# A key stands for its run for a day, and for as long as the run is not over. The run's audit keeps it.
+FREE_KEYS = """
+    UPDATE jobsd.run
+       SET idempotency_key = NULL
+     WHERE job = $1 AND idempotency_key = ANY ($2::text[])
+       AND finished_at IS NOT NULL AND created_at < now() - interval '24 hours'
+"""
+
+
+async def free_keys(db: Db | Session, job: str, keys: Sequence[str]) -> None:
+    """Let those of a job's idempotency keys be used again whose day is over."""
+    if keys:
+        await db.execute(FREE_KEYS, job, keys)
+
+
+ROOM = """
+    SELECT jobsd.room($1, $2)
+"""
+
+
+async def room(session: Session, job: str, max_active: int) -> int:
+    """How many more runs of a job may be active. Nobody else adds any until the transaction is over."""
+    return int(await session.fetchval(ROOM, job, max_active))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import asyncpg
 import orjson
 
 from jobsd.domain.run import ClaimedRun, Fence, NodeId, RunId
-from jobsd.store.db import Db, Row
+from jobsd.store.db import Db, Row, Unavailable
 from jobsd.store.locks import Key, LockConnection
+from jobsd.store.tickets import Rates
 
 # One statement: what is due is chosen and row-locked, its keys are tried, and only what was locked is taken and
 # audited. Every step is materialised, since a planner may evaluate a lock function on rows that it then drops.
@@ -19,11 +21,16 @@ CLAIM = """
           FROM unnest($2::text[], $3::integer[]) AS s(job, id)
          WHERE s.id <> ALL ($4::integer[])
            AND NOT EXISTS (SELECT FROM jobsd.run r WHERE r.seat = s.id)
+    ), spent AS MATERIALIZED (
+        SELECT g.job
+          FROM unnest($12::text[], $13::interval[]) AS g(job, per)
+         WHERE NOT EXISTS (SELECT FROM jobsd.ticket t WHERE t.job = g.job AND t.used_at <= now() - g.per)
     ), open AS MATERIALIZED (
         SELECT j.name
           FROM jobsd.job j
          WHERE j.enabled AND j.name = ANY ($1::text[])
            AND (j.name <> ALL ($2::text[]) OR EXISTS (SELECT FROM seat WHERE seat.job = j.name))
+           AND (j.name <> ALL ($12::text[]) OR NOT EXISTS (SELECT FROM spent WHERE spent.job = j.name))
     ), due AS MATERIALIZED (
         SELECT r.id, r.job, r.lock_key, r.priority, r.due_at
           FROM generate_series(0, 9) AS level(priority)
@@ -43,17 +50,32 @@ CLAIM = """
           FROM due
          ORDER BY coalesce(lock_key::bigint, -id), priority, due_at, id
     ), placed AS MATERIALIZED (
-        SELECT f.id, f.lock_key, s.id AS seat
+        SELECT f.id, f.job, f.place, f.lock_key, s.id AS seat
           FROM (SELECT *, row_number() OVER (PARTITION BY job ORDER BY priority, due_at, id) AS place FROM first) AS f
           LEFT JOIN seat s ON s.job = f.job AND s.place = f.place
          WHERE s.id IS NOT NULL OR f.job <> ALL ($2::text[])
+    ), ticket AS MATERIALIZED (
+        SELECT g.job, t.n, row_number() OVER (PARTITION BY g.job ORDER BY t.n) AS place
+          FROM unnest($12::text[], $13::interval[]) AS g(job, per)
+         CROSS JOIN LATERAL (
+            SELECT k.n
+              FROM jobsd.ticket k
+             WHERE k.job = g.job AND k.used_at <= now() - g.per
+             ORDER BY k.used_at
+             LIMIT (SELECT count(*) FROM placed p WHERE p.job = g.job)
+               FOR UPDATE OF k SKIP LOCKED) AS t
+    ), allowed AS MATERIALIZED (
+        SELECT p.id, p.job, p.lock_key, p.seat, t.n AS ticket
+          FROM placed p
+          LEFT JOIN ticket t ON t.job = p.job AND t.place = p.place
+         WHERE t.n IS NOT NULL OR p.job <> ALL ($12::text[])
     ), keyed AS MATERIALIZED (
-        SELECT id, lock_key, seat,
+        SELECT id, job, lock_key, seat, ticket,
                CASE WHEN lock_key IS NULL THEN pg_try_advisory_lock(($8::bigint << 32) | (id & 4294967295))
                     ELSE pg_try_advisory_lock($7, lock_key) END AS taken
-          FROM placed
+          FROM allowed
     ), seated AS MATERIALIZED (
-        SELECT id, lock_key, seat,
+        SELECT id, job, lock_key, seat, ticket,
                CASE WHEN seat IS NULL THEN true ELSE pg_try_advisory_lock($7, seat) END AS taken
           FROM keyed
          WHERE taken
@@ -68,6 +90,11 @@ CLAIM = """
           FROM seated s, fence f
          WHERE r.id = s.id AND s.taken
         RETURNING r.*
+    ), used AS (
+        UPDATE jobsd.ticket k
+           SET used_at = now()
+          FROM seated s
+         WHERE s.taken AND k.job = s.job AND k.n = s.ticket
     ), claimed AS (
         INSERT INTO jobsd.claim (fence, node, runs)
         SELECT max(fence), $6, array_agg(id) FROM taken HAVING count(*) > 0
@@ -118,6 +145,7 @@ class ClaimRequest:
     limit: int
     node: NodeId
     actor: str
+    rates: Rates = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +155,29 @@ class Claim:
     surplus: tuple[Key, ...]  # locked, but its seat was not to be had: to be given back
 
 
+class Overtaken(Unavailable):
+    """Another program, which takes no session's locks, began a run with one of the keys at the same moment."""
+
+
 async def claim(lock: LockConnection, request: ClaimRequest) -> Claim:
-    """Take up to `limit` due runs on the lock session, each with its advisory locks, in one statement."""
-    rows = await lock.session.fetch(
-        CLAIM,
+    """Take up to `limit` due runs on the lock session, each with its advisory locks, in one statement.
+
+    Raises `Unavailable`, after which locks may be left; `Overtaken` is one that is mended by trying again.
+    """
+    try:
+        rows = await lock.session.fetch(CLAIM, *_arguments(lock, request))
+    except asyncpg.UniqueViolationError as other:
+        raise Overtaken(other) from other
+    taken = [row for row in rows if row["taken"]]
+    return Claim(
+        tuple(claimed_run(row) for row in taken),
+        {RunId(row["id"]): keys_of(lock, row["id"], row["lock_key"], row["seat"]) for row in taken},
+        tuple(keys_of(lock, row["id"], row["lock_key"], None)[0] for row in rows if not row["taken"]),
+    )
+
+
+def _arguments(lock: LockConnection, request: ClaimRequest) -> tuple[object, ...]:
+    return (
         request.jobs,
         [job for job, _ in request.seats],
         [seat for _, seat in request.seats],
@@ -142,12 +189,8 @@ async def claim(lock: LockConnection, request: ClaimRequest) -> Claim:
         lock.classes.fence,
         request.actor,
         request.kept_runs,
-    )
-    taken = [row for row in rows if row["taken"]]
-    return Claim(
-        tuple(claimed_run(row) for row in taken),
-        {RunId(row["id"]): keys_of(lock, row["id"], row["lock_key"], row["seat"]) for row in taken},
-        tuple(keys_of(lock, row["id"], row["lock_key"], None)[0] for row in rows if not row["taken"]),
+        [job for job, _ in request.rates],
+        [per for _, per in request.rates],
     )
 
 

@@ -8,8 +8,13 @@ import pytest
 from jobsd.store import jobs
 from jobsd.store.db import Db
 from jobsd.store.locks import Key
+from jobsd.store.runs import Overtaken
 from tests.support.engine import enqueued, job, node, registered, request
+from tests.support.eventually import eventually
 
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = current_database()
+"""
 LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid IN (1, 2) AND pid = $1"
 
 
@@ -153,6 +158,29 @@ async def test_a_lock_that_another_session_holds_leaves_the_run_in_the_queue(db:
 
     assert claim.runs == ()
     assert state == "queued"
+
+
+@pytest.mark.req("P3")
+async def test_a_claim_that_another_program_is_ahead_of_leaves_no_lock_and_can_be_tried_again(db: Db) -> None:
+    await registered(db, job())
+    theirs, mine = await enqueued(db, count=2, key="k")
+    begin = "UPDATE jobsd.run SET state = 'running', ready = NULL, held = lock_key, node = 1, fence = 1 WHERE id = $1"
+    (free,) = await enqueued(db)
+
+    async with node(db) as here:
+        async with db.transaction() as other:
+            await other.execute(begin, theirs)
+            claiming = asyncio.create_task(here.keeper.claim(request(here)))
+            await eventually(lambda: db.fetchval(WAITING), 1)
+        with pytest.raises(Overtaken):
+            await claiming
+        pid = await here.keeper.ask(lambda lock: lock.session.fetchval("SELECT pg_backend_pid()"))
+        locks = await db.fetchval(LOCKS, pid)
+        again = await here.keeper.claim(request(here))
+
+    assert locks == 1  # the node's
+    assert [run.id for run in again.runs] == [free]
+    assert await db.fetchval("SELECT state FROM jobsd.run WHERE id = $1", mine) == "queued"
 
 
 @pytest.mark.req("P6")

@@ -248,7 +248,9 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
-TEMPLATES = st.lists(st.sampled_from(["{a}", "{b}", "{run_id}", "{", "}", "{{a}}", "seat:", "é", "\n", "x"]), max_size=6)
+TEMPLATES = st.lists(
+    st.sampled_from(["{a}", "{b}", "{run_id}", "{", "}", "{{a}}", "seat:", "é", "\n", "x"]), max_size=6
+)
 
 
 def filled(template: str, params: dict[str, Any]) -> str | None:
