@@ -42,6 +42,7 @@ class Prepared:
             connect=lambda: dedicated(self._url, application_name=name, fence=run.fence, run_id=run.id),
             guardians=self._guardians,
             database_url=self._url,
+            schema=self._here.db.schema,
             dry_run=registry.settings.daemon.dry_run,
         )
         return execution, reporter

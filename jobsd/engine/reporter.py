@@ -5,11 +5,13 @@ from time import monotonic
 
 from jobsd.domain.events import Noted
 from jobsd.domain.run import ClaimedRun
+from jobsd.engine.executors.pipeline import Progress
 from jobsd.engine.here import Here
 from jobsd.store import reports
 from jobsd.store.db import Unavailable
 
 EVERY_S = 0.25
+HEARTBEAT_EVERY_S = 1.0
 LONGEST = 10_000  # characters of one message
 MOST = 10_000  # messages of one attempt; what comes after is counted, not stored
 
@@ -20,15 +22,22 @@ class Reporter:
     def __init__(self, here: Here, run: ClaimedRun) -> None:
         self._here = here
         self._run = run
-        self._latest: tuple[float, str] | None = None
+        self._latest: Progress | None = None
         self._written_s = 0.0
+        self._lived_s = 0.0
         self._messages = 0
 
-    async def progress(self, fraction: float, note: str) -> None:
+    async def progress(self, told: Progress) -> None:
         """Keep the latest; write it if the one before was written long enough ago."""
-        self._latest = (min(1.0, max(0.0, fraction)), note[:LONGEST].replace("\0", ""))
+        self._latest = told
         if monotonic() - self._written_s >= EVERY_S:
             await self.flush()
+
+    async def heartbeat(self) -> None:
+        """Write that it lives, once a second at most."""
+        if monotonic() - self._lived_s >= HEARTBEAT_EVERY_S:
+            self._lived_s = monotonic()
+            await self._try("heartbeat", reports.heartbeat(self._here.db, self._run.id, self._run.fence))
 
     async def message(self, level: str, text: str) -> None:
         self._messages += 1
@@ -41,9 +50,11 @@ class Reporter:
     async def flush(self) -> None:
         """Write the progress that was held back."""
         if self._latest is not None:
-            latest, self._latest = self._latest, None
+            told, self._latest = self._latest, None
             self._written_s = monotonic()
-            write = reports.progress(self._here.db, self._run.id, self._run.fence, *latest)
+            which = (self._here.db, self._run.id, self._run.fence)
+            note = told.note[:LONGEST].replace("\0", "")
+            write = reports.progress(*which, told.fraction, note, step=told.step, steps=told.steps)
             await self._try("progress", write)
 
     async def _try(self, what: str, write: Awaitable[bool]) -> None:

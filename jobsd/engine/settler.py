@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from jobsd.domain.events import DatabaseTrouble, Noted, RunEnded, RunRefused
-from jobsd.domain.outcome import Settlement
-from jobsd.domain.run import Fence, RunState
+from jobsd.domain.outcome import Committed, Settlement
+from jobsd.domain.run import ClaimedRun, Fence, RunState
 from jobsd.engine.here import Here
-from jobsd.store import history
+from jobsd.store import effects, history
 from jobsd.store.db import Unavailable
 from jobsd.store.history import Ended
 from jobsd.store.locks import Key
@@ -26,6 +26,7 @@ RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 class _Waiting:
     ended: Ended
     keys: Sequence[Key]  # given back once it is durable; empty where the work goes on
+    written: bool  # the job's own transaction has done it (P9)
     done: "asyncio.Future[bool]"
 
 
@@ -44,13 +45,27 @@ class Settler:
         """A run of this claim will be settled here; with its last one the claim's row goes."""
         self._open[fence] += 1
 
-    async def settle(self, ended: Ended, keys: Sequence[Key]) -> bool:
-        """Write it, however long the database is away; False when it was refused because the run had moved on."""
-        waiting = _Waiting(ended, keys, asyncio.get_running_loop().create_future())
+    async def settle(self, ended: Ended, keys: Sequence[Key], *, written: bool = False) -> bool:
+        """Write it, however long the database is away; False when it was refused because the run had moved on.
+
+        `written`: the job's own transaction has; what remains is to drop the claim, give back the locks, and tell.
+        """
+        waiting = _Waiting(ended, keys, written, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self.unwritten += 1
         self._wake.set()
         return await waiting.done
+
+    async def find_out(self, run: ClaimedRun) -> Committed | None:
+        """Whether a COMMIT whose answer was lost was done, asked of the database however long that is away."""
+        tries = 0
+        while True:
+            try:
+                return await effects.find_out(self._here.db, run.id, run.fence)
+            except Unavailable as gone:
+                self._here.observe(DatabaseTrouble("settler", str(gone)))
+                await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
+                tries += 1
 
     async def run(self) -> None:
         """Write batches for ever."""
@@ -67,13 +82,13 @@ class Settler:
         over = [fence for fence in {each.ended.run.fence for each in batch} if self._open[fence] <= 0]
         for fence in over:
             del self._open[fence]
-        moved = await self._until_taken(batch, over)
+        moved = await self._until_taken([each for each in batch if not each.written], over)
         for node in {each.ended.node for each in batch}:
             keys = [key for each in batch if each.ended.node == node for key in each.keys]
             await self._here.keeper.unlock(keys, node)
         self.unwritten -= len(batch)
         for each in batch:
-            self._tell(each, (each.ended.run.id, each.ended.run.fence) in moved)
+            self._tell(each, each.written or (each.ended.run.id, each.ended.run.fence) in moved)
         self.on_ended([each.ended for each in batch])
 
     async def _until_taken(self, batch: list[_Waiting], over: list[Fence]) -> set[tuple[int, int]]:

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
-from jobsd.domain.events import Observe, RunIgnoresCancellation, RunStarted
+from jobsd.domain.events import Noted, Observe, RunIgnoresCancellation, RunStarted
 from jobsd.domain.lifecycle import SettlePolicy, settle
-from jobsd.domain.outcome import Failed, Interrupted, Lost, Outcome, TimedOut
+from jobsd.domain.outcome import Committed, Completed, Failed, Interrupted, Lost, Outcome, TimedOut
 from jobsd.domain.run import ClaimedRun, NodeId, RunId
 from jobsd.engine.executors.base import Execution, execute
+from jobsd.engine.executors.effects import Effects
 from jobsd.engine.keeper import Keeper
 from jobsd.engine.reporter import Reporter
 from jobsd.engine.settler import Settler
@@ -34,6 +35,7 @@ class _Running:
     stop: "asyncio.Future[Interrupted | Lost | Failed]"
     began_s: float = field(default_factory=monotonic)
     task: "asyncio.Task[Outcome] | None" = None
+    effects: Effects = field(default_factory=Effects)  # of its own transaction
     settled: bool = False  # it ignored its end: only its place and its locks are still taken
 
 
@@ -117,10 +119,12 @@ class Workers:
         run = each.run
         try:
             outcome = await self._execute(each)
+            committed = await self._committed(each, outcome)
             each.settled = each.task is not None and not each.task.done()
-            decided = settle(run, self.policy(run.job), outcome, self._now())
-            ended = Ended(run, each.node, decided, self._now())
-            await self._settler.settle(ended, () if each.settled else each.keys)
+            now = committed.ended_at if committed else self._now()
+            true = Completed(committed.result) if committed else outcome
+            ended = Ended(run, each.node, settle(run, self.policy(run.job), true, now), now)
+            await self._settler.settle(ended, () if each.settled else each.keys, written=committed is not None)
             if each.settled:
                 await self._outlive(each)
         finally:
@@ -131,11 +135,21 @@ class Workers:
                 self._idle.set()
             self.on_free()
 
+    async def _committed(self, each: _Running, outcome: Outcome) -> Committed | None:
+        """The end that the job's own transaction has given the run, whatever came of the attempt after it."""
+        if each.effects.in_doubt:
+            return await self._settler.find_out(each.run)
+        if (end := each.effects.end) and not isinstance(outcome, Completed):
+            fields = {"run": each.run.id, "job": each.run.job, "outcome": type(outcome).__name__}
+            self._observe(Noted("ended_badly_after_its_commit", "warning", fields))
+        return end
+
     async def _execute(self, each: _Running) -> Outcome:
         try:
             execution, reporter = self.prepare(each.run)
         except Exception as error:  # its job left the registry between the claim and here
             return Failed("start", f"the run could not be prepared: {type(error).__name__}: {error}")
+        each.effects = execution.effects
         each.task = asyncio.create_task(execute(execution), name=f"run {each.run.id} {each.run.job}")
         outcome = await self._supervise(each, execution, each.task)
         await reporter.flush()

@@ -26,7 +26,7 @@ from jobsd.domain.slot import Decision
 from jobsd.observe.series import Counters, Family, Gauges, Histograms
 
 REMOVED = "(removed)"  # the job of an event that is no longer, or not yet, in the registry
-OUTCOMES = ("completed", "failed", "timed_out", "interrupted", "cancelled", "lost")
+OUTCOMES = ("completed", "failed", "timed_out", "interrupted", "cancelled", "deferred", "lost")
 KINDS = ("exception", "exit", "signal", "http", "sql", "result", "start", "timeout", "interrupted", "lost", "other")
 DURATIONS_MS = (10, 50, 100, 500, 1_000, 5_000, 15_000, 60_000, 300_000, 900_000, 3_600_000)
 LAGS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -95,7 +95,7 @@ class Metrics:
 
     def __call__(self, event: Event) -> None:
         match event:
-            case RunStarted(run, pickup_s):
+            case RunStarted(run, pickup_s, here=True):
                 self._pickup.observe(max(0.0, pickup_s))
                 self._begin(run)
             case RunEnded():
@@ -134,7 +134,7 @@ class Metrics:
         self._durations.observe(job, event.duration_s * 1000)
         if settlement.outcome == "completed":
             self._successes.put(job, event.run.started_at.timestamp() + event.duration_s)
-        elif settlement.outcome != "cancelled":
+        elif settlement.outcome not in ("cancelled", "deferred"):
             self._failures.add(job, kind_of(settlement.error_kind))
 
     def _decide(self, event: SlotDecided) -> None:

@@ -94,8 +94,10 @@ def _ended(event: RunEnded) -> Line:
         case RunState.COMPLETED:
             return "info", "run_completed", fields
         case RunState.QUEUED:
-            due_at = settlement.due_at.isoformat() if settlement.due_at else None
-            return "warning", "run_retry" if settlement.retry else "run_requeued", {**fields, "due_at": due_at}
+            fields["due_at"] = settlement.due_at.isoformat() if settlement.due_at else None
+            if settlement.outcome == "deferred":
+                return "info", "run_deferred", fields
+            return "warning", "run_retry" if settlement.retry else "run_requeued", fields
         case RunState.CANCELLED:
             return "info", "run_cancelled", fields
         case RunState.FAILED | RunState.RUNNING:

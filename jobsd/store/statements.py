@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,7 @@ import asyncpg
 import orjson
 
 from jobsd.store.db import Unavailable, bounded
+from jobsd.store.effects import Effect
 
 ROWS_KEPT = 20
 CELL_CHARS = 1000
@@ -21,8 +22,6 @@ PREPARE_SESSION = """
     SELECT set_config('statement_timeout', $1, false), set_config('jobsd.params', $2, false)
 """
 NOTICE_LOST_CLIENTS = "SET client_connection_check_interval = '2s'"
-BEGIN = "BEGIN"
-COMMIT = "COMMIT"
 ROLLBACK = "ROLLBACK"
 END_BACKEND = """
     SELECT pg_terminate_backend($1, 5000)
@@ -58,18 +57,21 @@ async def check(con: Any, text: str) -> bool:
         raise RefusedStatement(worded(error, text)) from error
 
 
-async def run(con: Any, text: str, grace_s: float) -> Answer:
-    """All of `text` or nothing. Raises `RefusedStatement`, or `Unavailable` when the connection was lost.
+async def run(
+    con: Any, text: str, grace_s: float, effect: Effect, finish: Callable[[Answer], Awaitable[None]]
+) -> Answer:
+    """All of `text` or nothing, in the transaction of `effect`, which `finish` ends, unless the text itself did.
 
+    Raises `RefusedStatement`, `FenceLost`, or `Unavailable` when the connection was lost.
     Cancelled, it has the server cancel the statement and rolls back, for `grace_s` at the most; what then still runs is
     cut, and `is_closed()` of the connection says so.
     """
     try:
         statement = await _prepared(con, text)
-        await con.execute(BEGIN)
+        await effect.begin()
         answer = Answer(await con.execute(text)) if statement is None else await _single(statement)
-        if con.is_in_transaction():  # or its own text ended it
-            await con.execute(COMMIT)
+        if con.is_in_transaction():
+            await finish(answer)
     except asyncio.CancelledError:
         with suppress(Unavailable, asyncpg.PostgresError):
             await bounded(con, con.execute(ROLLBACK), grace_s)

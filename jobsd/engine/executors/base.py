@@ -18,7 +18,7 @@ async def execute(execution: Execution) -> Outcome:
     then holds what is known. Raises nothing else: whatever job code does becomes `Failed`.
     """
     try:
-        return await (_rehearse(execution) if _is_rehearsed(execution) else _run(execution))
+        return execution.effects.shown(await (_rehearse(execution) if _is_rehearsed(execution) else _run(execution)))
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
         if task is None or task.cancelling():

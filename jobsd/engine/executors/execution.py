@@ -3,22 +3,27 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from jobsd.domain.job import JobDefinition
 from jobsd.domain.outcome import NO_USAGE, Usage
 from jobsd.domain.run import ClaimedRun
+from jobsd.engine.executors.clock import utc_now
+from jobsd.engine.executors.effects import Effects
 from jobsd.engine.executors.guardians import End, Guarded, Guardians
+from jobsd.engine.executors.pipeline import Progress
 from jobsd.handlers import Handler
-from jobsd.sdk import Connection
+from jobsd.sdk import Connection, Transaction
 
 
 class Report(Protocol):
-    """Where a run's own words go. Both name the attempt's fence when they are written."""
+    """Where a run's own words go. Each names the attempt's fence when it is written."""
 
-    async def progress(self, fraction: float, note: str) -> None: ...
+    async def progress(self, told: Progress) -> None: ...
+    async def heartbeat(self) -> None: ...
     async def message(self, level: str, text: str) -> None: ...
 
 
@@ -34,8 +39,11 @@ class Execution:
     connect: Callable[[], AbstractAsyncContextManager[Connection]]
     guardians: Guardians
     database_url: str | None = None  # for handlers in a process of their own
+    schema: str = "jobsd"
     dry_run: bool = False  # besides the run's and the job's
     usage: Usage = NO_USAGE
+    effects: Effects = field(default_factory=Effects)
+    clock: Callable[[], datetime] = utc_now  # what `ctx.now()` answers, in the daemon's own process
 
     @property
     def is_dry(self) -> bool:
@@ -52,6 +60,21 @@ class Execution:
         key = self.run.idempotency_key
         return f"{self.run.job}:run:{self.run.id}" if key is None else f"{self.run.job}:{quote(key, safe='')}"
 
+    @property
+    def progress_refused(self) -> str | None:
+        """Why the job may not show progress; None where it may."""
+        if self.definition.shows_progress:
+            return None
+        why = "it is atomic" if self.definition.atomic else "it declares progress = false"
+        return f"E0516: {self.definition.name} shows no progress, since {why}; ctx.heartbeat() is always taken"
+
+    def transaction(self) -> AbstractAsyncContextManager[Transaction]:
+        """The job's own transaction, in which its run is completed."""
+        from jobsd.engine.executors.transaction import transaction  # noqa: PLC0415  # see `inside`: its driver
+
+        run = self.run
+        return transaction(self.connect, self.schema, run.id, run.fence, self.effects, dry_run=self.is_dry)
+
     def who(self) -> dict[str, Any]:
         """The fields of `context.Who`."""
         return {
@@ -63,6 +86,7 @@ class Execution:
             "dry_run": self.is_dry,
             "params": dict(self.params),
             "idempotency_key": self.idempotency_key,
+            "progress_refused": self.progress_refused,
         }
 
     async def attend(self, guarded: Guarded) -> End:

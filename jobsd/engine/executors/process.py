@@ -9,21 +9,25 @@ import asyncio
 import os
 import sys
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from jobsd.domain.outcome import Completed, Failed, Outcome
+from jobsd.domain.outcome import Cancelled, Committed, Completed, Deferred, Failed, Outcome
 from jobsd.engine.executors.command import failure
 from jobsd.engine.executors.environment import environment
 from jobsd.engine.executors.execution import Execution
 from jobsd.engine.executors.guardians import End, Ended, Guarded, Work, in_memory
+from jobsd.engine.executors.pipeline import Progress, share
 from jobsd.engine.executors.python import completed, no_handler
 from jobsd.engine.executors.words import RESULT_BYTES, clean
+from jobsd.sdk.control import LONGEST_DELAY
 
 CHILD = Path(__file__).with_name("child.py")
 LONGEST_LINE = 2 * RESULT_BYTES
+LAST_WORDS_S = 1.0  # its end is seen before its pipe is read to the end
 NOT_UNDERSTOOD = Failed("result", "its process sent an answer that is not understood")
 
 
@@ -43,6 +47,9 @@ async def run(execution: Execution) -> Outcome:
         try:
             end = await execution.attend(guarded)
             answer = await listening
+        except asyncio.CancelledError:
+            await asyncio.wait({listening}, timeout=LAST_WORDS_S)  # it may have told of its COMMIT
+            raise
         finally:
             listening.cancel()
     return replace(_outcome(end, answer, guarded), usage=guarded.usage)
@@ -74,6 +81,7 @@ def _request(execution: Execution) -> dict[str, Any]:
         "handler": execution.definition.handler,
         "who": execution.who(),
         "database_url": execution.database_url,
+        "schema": execution.schema,
     }
 
 
@@ -101,23 +109,60 @@ async def _listen(pipe: BinaryIO, execution: Execution) -> Outcome | None:
 
 async def _take(line: Any, execution: Execution) -> Outcome | None:
     match line:
-        case {"progress": [int() | float() as fraction, str(note)]}:
-            await execution.report.progress(fraction, note)
+        case {"progress": [int() | float() as fraction, str(note), str() | None as step, list() | None as steps]}:
+            if execution.progress_refused is None:  # else its own context has refused it: this is not from there
+                await execution.report.progress(Progress(share(fraction), note, step, _pairs(steps)))
+        case {"heartbeat": True}:
+            await execution.report.heartbeat()
         case {"message": ["info" | "warning" | "error" as level, str(text)]}:
             await execution.report.message(level, text)
-        case {"completed": result}:
-            return completed(result)
-        case {"failed": [str(kind), str(error)]}:
-            return Failed(clean(kind), clean(error))
+        case {"effect": what}:
+            _note_effect(what, execution)
         case _:
-            return NOT_UNDERSTOOD
+            return _answer(line)
     return None
 
 
-def _outcome(end: End, answer: Outcome | None, guarded: Guarded) -> Completed | Failed:
+def _pairs(steps: list[Any] | None) -> tuple[tuple[str, float], ...] | None:
+    """A pipeline's steps and their weights. Raises `ValueError` for anything else."""
+    if steps is None:
+        return None
+    match steps:
+        case [*pairs] if all(isinstance(name, str) and isinstance(weight, float) for name, weight in pairs):
+            return tuple((name, weight) for name, weight in pairs)
+    raise ValueError("expected names and weights")
+
+
+def _note_effect(what: Any, execution: Execution) -> None:
+    """How far the child's own transaction is; said before and after its COMMIT."""
+    match what:
+        case "committing":
+            execution.effects.committing()
+        case "undone":
+            execution.effects.undone()
+        case {"committed": str(ended_at), "result": result}:
+            execution.effects.committed(Committed(datetime.fromisoformat(ended_at), result))
+        case {"rehearsed": result}:
+            execution.effects.rehearsed(result)
+
+
+def _answer(line: Any) -> Outcome:
+    match line:
+        case {"completed": result}:
+            return completed(result)
+        case {"failed": [str(kind), str(error), bool(final)]}:
+            return Failed(clean(kind), clean(error), final=final)
+        case {"cancelled": str(reason)}:
+            return Cancelled(clean(reason))
+        case {"deferred": [int() | float() as delay_s, str(reason)]} if 0 <= delay_s <= LONGEST_DELAY.total_seconds():
+            return Deferred(timedelta(seconds=delay_s), clean(reason))
+    return NOT_UNDERSTOOD
+
+
+def _outcome(end: End, answer: Outcome | None, guarded: Guarded) -> Completed | Failed | Cancelled | Deferred:
     if not isinstance(end, Ended) or end.reason != "exit":
         return failure(end, guarded)
-    if isinstance(answer, Completed | Failed):
+    if isinstance(answer, Completed | Failed | Cancelled | Deferred):
         return answer
     died = failure(end, guarded)
     first, _, rest = died.error.partition("\n")

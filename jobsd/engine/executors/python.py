@@ -4,11 +4,12 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from jobsd.domain.outcome import Completed, Failed, Outcome
+from jobsd.domain.outcome import Cancelled, Completed, Deferred, Failed, Outcome
 from jobsd.engine.executors.containment import contain_tasks, in_job
 from jobsd.engine.executors.context import Context
 from jobsd.engine.executors.execution import Execution
-from jobsd.engine.executors.words import UnfitResult, as_json, failure
+from jobsd.engine.executors.steering import ended_by
+from jobsd.engine.executors.words import UnfitResult, as_json
 from jobsd.handlers import Handler
 from jobsd.sdk import JobContext
 
@@ -19,7 +20,13 @@ async def run(execution: Execution) -> Outcome:
     """Call the handler in a task of its own. Cancelled, it cancels that, and is cancelled once that has truly ended."""
     if execution.handler is None:
         return no_handler(execution)
-    context: JobContext = Context(**execution.who(), report=execution.report, open_connection=execution.connect)
+    context: JobContext = Context(
+        **execution.who(),
+        clock=execution.clock,
+        report=execution.report,
+        open_connection=execution.connect,
+        open_transaction=execution.transaction,
+    )
     work = asyncio.create_task(call(execution.handler, context), name=execution.label)
     try:
         await asyncio.wait({work})
@@ -41,7 +48,7 @@ def no_handler(execution: Execution) -> Failed:
 
 
 async def call(handler: Handler, context: Any) -> Outcome:
-    """Await an async handler; every exception becomes `Failed`, also those that end a process."""
+    """Await an async handler; every exception becomes an outcome, also those that end a process."""
     contain_tasks(asyncio.get_running_loop())
     in_job.set(True)
     try:
@@ -56,8 +63,8 @@ def arguments(handler: Handler, context: Any) -> tuple[Any, ...]:
     return (context,) if handler.model is None else (context, handler.model.model_validate(dict(context.params)))
 
 
-def failed(error: BaseException) -> Failed:
-    return failure(error, OWN_FRAMES)
+def failed(error: BaseException) -> Failed | Cancelled | Deferred:
+    return ended_by(error, OWN_FRAMES)
 
 
 def completed(result: object) -> Outcome:

@@ -1,14 +1,17 @@
-"""A job's SQL, in one transaction on a connection of its own; `store.statements` speaks with the server."""
+"""A job's SQL, in one transaction with its run's completion (P9); `store.statements` speaks with the server."""
 
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from jobsd.domain.outcome import Completed, Failed, Outcome
+from jobsd.domain.outcome import Committed, Completed, Failed, Outcome
 from jobsd.engine.executors.execution import Execution
+from jobsd.engine.executors.transaction import commit
 from jobsd.engine.executors.words import clean
+from jobsd.sdk import FenceLost
 from jobsd.store import statements
 from jobsd.store.db import Unavailable
+from jobsd.store.effects import Effect
 from jobsd.store.statements import Answer, RefusedStatement
 
 FILE = "file:"
@@ -26,7 +29,7 @@ async def run(execution: Execution) -> Outcome:
             return Completed(_result(await _run(execution, con, text)))
     except OSError as unread:
         return Failed("start", f"cannot read its statements: {unread}")
-    except RefusedStatement as refused:
+    except (RefusedStatement, FenceLost) as refused:
         return Failed("sql", clean(str(refused)))
     except Unavailable as lost:
         return Failed("sql", f"the database went away: {lost}; what it did not commit is undone")
@@ -55,8 +58,14 @@ def text_of(execution: Execution) -> str:
 
 async def _run(execution: Execution, con: Any, text: str) -> Answer:
     pid = con.get_server_pid()
+    effect = Effect(con, execution.schema, execution.run.id, execution.run.fence)
+
+    async def finish(answer: Answer) -> None:
+        result = _result(answer)
+        await commit(effect, Committed(await effect.complete(result), result), execution.effects)
+
     try:
-        return await statements.run(con, text, execution.definition.grace.total_seconds())
+        return await statements.run(con, text, execution.definition.grace.total_seconds(), effect, finish)
     finally:
         if con.is_closed():  # it did not obey in time: its lock must not be let go while it works
             await _end(execution, pid)

@@ -17,12 +17,28 @@ from jobsd.domain.outcome import Completed, Failed, Outcome
 from jobsd.domain.run import ClaimedRun, Fence, RunId
 from jobsd.engine.executors.base import Execution
 from jobsd.engine.executors.guardians import LOCK, Guardians
+from jobsd.engine.executors.pipeline import Progress
 from jobsd.handlers import resolve
 from jobsd.store import db
 
 PATIENCE_S = 30.0  # how long anything awaited may take before a test fails
 SLOT = datetime(2026, 3, 1, 6, 30, tzinfo=UTC)
 HANDLERS = "tests.engine.executors.handlers"
+
+
+RUNNING_RUN = """
+    WITH there AS (
+        INSERT INTO jobsd.node (name, host, instance, boot_id, pid, version, pools, registry)
+        SELECT 'bench', 'testhost', 'bench', 'boot', 1, '0', '{}', '' WHERE NOT EXISTS (SELECT FROM jobsd.node)
+    )
+    INSERT INTO jobsd.run (job, actor) VALUES ('work', 'test') RETURNING id
+"""
+CLAIMED = """
+    UPDATE jobsd.run
+       SET state = 'running', ready = NULL, node = (SELECT min(id) FROM jobsd.node), fence = $2, attempt = 2,
+           version = 2, started_at = now()
+     WHERE id = $1
+"""
 
 
 def boottime_ns(in_s: float = 0.0) -> int:
@@ -34,10 +50,15 @@ class Recorder:
 
     def __init__(self) -> None:
         self.told: list[tuple[str, object, str]] = []
+        self.steps: list[tuple[str | None, float, object]] = []
         self._news = asyncio.Event()
 
-    async def progress(self, fraction: float, note: str) -> None:
-        self._add(("progress", fraction, note))
+    async def progress(self, told: Progress) -> None:
+        self._add(("progress", told.fraction, told.note))
+        self.steps.append((told.step, told.fraction, told.steps))
+
+    async def heartbeat(self) -> None:
+        self._add(("heartbeat", None, ""))
 
     async def message(self, level: str, text: str) -> None:
         self._add(("message", level, text))
@@ -91,6 +112,14 @@ class Bench:
             database_url=self.url,
             dry_run=dry_run,
         )
+
+    async def running(self) -> dict[str, Any]:
+        """Let the database have a run that is running; what `execution` needs to know of it."""
+        assert self.url is not None
+        async with db.Db.open(self.url) as opened:
+            run = await opened.fetchval(RUNNING_RUN)
+            await opened.execute(CLAIMED, run, 70 + run)
+        return {"id": RunId(run), "fence": Fence(70 + run), "lock_key": None}
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Any]:

@@ -19,7 +19,7 @@ def sql(bench: Bench, database_url: str) -> Bench:
 
 
 async def run(bench: Bench, text: str, **keys: Any) -> Outcome:
-    return await execute(bench.execution(sql=text, **keys))
+    return await execute(bench.execution(sql=text, run=await bench.running(), **keys))
 
 
 @pytest.mark.req("C2")
