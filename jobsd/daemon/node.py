@@ -78,6 +78,7 @@ class Node:
         self.fencing = Fencing(self.here, self.workers, self.rescuer, self._pause)
         self.sweep = StaleSweep(self.here, self.prepared.policy)
         self.housekeeper = Housekeeper(self.here, duties(self.sweep, lambda: self.registry))
+        self.on_change: Callable[[], object] = lambda: None  # runs have moved, here or elsewhere
         self._draining = False
         self._errands: set[asyncio.Task[None]] = set()
         self._join()
@@ -176,6 +177,7 @@ class Node:
     def wake(self) -> None:
         """Something may be claimable: here, and on other nodes if this one has no place or does not serve its pool."""
         self.claimer.wake()
+        self.on_change()
         self._errand(self._tell_others("run"))
 
     def ended_elsewhere(self, ended: Sequence[Ended]) -> None:
@@ -184,6 +186,7 @@ class Node:
         self.wake()
 
     def _on_ended(self, ended: Sequence[Ended]) -> None:
+        self.on_change()
         names = {each.run.job for each in ended}
         if any(each.settlement.alert for each in ended):
             self.alerter.wake()
@@ -193,6 +196,7 @@ class Node:
 
     def _on_runs(self, made: Sequence[Row]) -> None:
         self.claimer.wake()
+        self.on_change()
         self.dependencies.wake()
         ours = self.registry.settings.daemon.pools
         elsewhere = any(
@@ -208,6 +212,7 @@ class Node:
 
     def _heard(self, what: str) -> None:
         """A notification; the empty one stands for some that may have been missed."""
+        self.on_change()
         if what in ("", "run"):
             self.claimer.wake()
         if what in ("", "job"):

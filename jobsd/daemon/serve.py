@@ -31,6 +31,7 @@ from jobsd.store import migrate
 from jobsd.store.db import Db, Unavailable
 from jobsd.store.reach import cannot_reach, no_database
 from jobsd.web import app
+from jobsd.web.api.events import FEED
 from jobsd.web.deps import Deps
 from jobsd.web.listen import Addresses, listening
 from jobsd.web.patience import Patience
@@ -137,6 +138,7 @@ class _Daemon:
             await node.open()
             socket = Path(settings.http.socket) if settings.http.socket else SOCKET if SOCKET.parent.is_dir() else None
             web = app.build(self._deps())
+            node.on_change = web[FEED].wake
             addresses = await stack.enter_async_context(listening(web, settings.http.host, settings.http.port, socket))
             bell.listen(node.registry.jobs)
             self.reloader.on_loaded = lambda registry: bell.listen(registry.jobs)
@@ -224,6 +226,8 @@ class _Daemon:
             rate=http.rate,
             patience=Patience(body_bytes=http.max_body),
             redactor=node.parts.redactor,
+            node_id=lambda: node.here.keeper.node,
+            ended=node.ended_elsewhere,
         )
 
     def _metrics(self) -> tuple[bytes, str]:

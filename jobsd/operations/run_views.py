@@ -45,6 +45,7 @@ class RunSummary(BaseModel):
     step: str | None = Field(description="the pipeline's step that it is in")
     steps: Steps = Field(description="the pipeline: names and weights")
     heard_at: datetime | None = Field(description="when it last told anything of itself, a mere sign of life too")
+    stale: bool = Field(description="running, and not heard of for its job's stale_after")
     tags: Tags = Field(description="names and texts to find it by")
 
     @computed_field(description="how long its last attempt took")  # type: ignore[prop-decorator]

@@ -1,7 +1,8 @@
 """What a person may ask of runs and do with them: ask for one, list them, read what became of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
@@ -98,6 +99,9 @@ async def _same_request(db: Db, run_id: RunId, request: TriggerRequest) -> None:
         )
 
 
+NO_TAGS: Mapping[str, str] = MappingProxyType({})
+
+
 async def page(
     db: Db,
     limit: int,
@@ -106,10 +110,11 @@ async def page(
     states: Sequence[RunState] = (),
     job: str | None = None,
     since: datetime | None = None,
+    tags: Mapping[str, str] = NO_TAGS,
 ) -> Page[RunSummary]:
-    """Runs, the latest first. `since` is about when they were made."""
+    """Runs, the latest first. `since` is about when they were made; every one of `tags` must be there."""
     before = RunId(number_of("runs", cursor)) if cursor else None
-    rows = await lists.runs(db, lists.RunFilter(states, job, since, before), limit + 1)
+    rows = await lists.runs(db, lists.RunFilter(states, job, since, before, tags), limit + 1)
     items = [RunSummary.model_validate(dict(row)) for row in rows[:limit]]
     return Page(items=items, cursor=cursor_of("runs", items[-1].id) if len(rows) > limit else None)
 

@@ -143,9 +143,9 @@ class Session:
         await bounded(self.con, self.con.executemany(self.text(sql), rows), limit)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Self]:
-        """All or nothing. A deadline cuts the connection, which rolls back."""
-        block = self.con.transaction()
+    async def transaction(self, **how: Any) -> AsyncIterator[Self]:
+        """All or nothing. A deadline cuts the connection, which rolls back. `how`: the driver's isolation, readonly."""
+        block = self.con.transaction(**how)
         await bounded(self.con, block.start(), self.timeout_s)
         try:
             yield self
@@ -154,6 +154,11 @@ class Session:
                 await bounded(self.con, block.rollback(), self.timeout_s)
             raise
         await bounded(self.con, block.commit(), self.timeout_s)
+
+
+PLAN_EACH = """
+    SET LOCAL plan_cache_mode = force_custom_plan
+"""
 
 
 class Db:
@@ -239,6 +244,13 @@ class Db:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Session]:
         async with self.session() as session, session.transaction():
+            yield session
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Session]:
+        """Several questions about one and the same state of the database, each planned for its own arguments."""
+        async with self.session() as session, session.transaction(isolation="repeatable_read", readonly=True):
+            await session.execute(PLAN_EACH)
             yield session
 
     async def close(self) -> None:

@@ -65,7 +65,7 @@ WAYS = {"failed": SELDOM, "cancelled": SELDOM, "queued": QUEUED, "running": RUNN
 RUNS = """
     SELECT id, job, state, priority, due_at, slot_at, tags, dry_run, lock_key, node, fence, attempts, retries, actor,
            created_at, started_at, finished_at, outcome, error_kind, left(error, 300) AS error, progress, progress_note,
-           step, steps, heard_at
+           step, steps, heard_at, stale
       FROM jobsd.runs
      WHERE id = ANY($1::bigint[])
      ORDER BY id DESC
@@ -114,7 +114,7 @@ async def runs_by_id(db: Db, ids: Sequence[int]) -> list[Row]:
 RUN = """
     SELECT id, job, state, priority, due_at, slot_at, tags, dry_run, lock_key, node, fence, attempts, retries, actor,
            created_at, started_at, finished_at, outcome, error_kind, error, progress, progress_note, step, steps,
-           heard_at, params, result, idempotency_key, version,
+           heard_at, stale, params, result, idempotency_key, version,
            (SELECT a.reason FROM jobsd.audit_log a WHERE a.run = $1 AND a.sequence = 1) AS reason
       FROM jobsd.runs
      WHERE id = $1
@@ -129,7 +129,7 @@ async def run(db: Db, run_id: RunId) -> Row | None:
 LATEST_RUNS = """
     SELECT r.id, r.job, r.state, r.priority, r.due_at, r.slot_at, r.tags, r.dry_run, r.lock_key, r.node, r.fence,
            r.attempts, r.retries, r.actor, r.created_at, r.started_at, r.finished_at, r.outcome, r.error_kind,
-           left(r.error, 300) AS error, r.progress, r.progress_note, r.step, r.steps, r.heard_at
+           left(r.error, 300) AS error, r.progress, r.progress_note, r.step, r.steps, r.heard_at, r.stale
       FROM unnest($1::text[]) AS j (name)
      CROSS JOIN LATERAL (SELECT * FROM jobsd.runs v WHERE v.job = j.name ORDER BY v.id DESC LIMIT $2) r
      ORDER BY r.id DESC

@@ -12,7 +12,7 @@ from jobsd.domain.scope import Scope
 from jobsd.operations.feed import Feed
 from jobsd.store.db import Unavailable
 from jobsd.web import auth, patience, probes
-from jobsd.web.api import alerts, daemon, events, jobs, nodes, packs, run_acts, runs, stats, tokens
+from jobsd.web.api import alerts, daemon, events, external, jobs, nodes, packs, run_acts, runs, stats, tokens
 from jobsd.web.deps import DEPS, Deps
 from jobsd.web.errors import Refused, answer_to, refused
 from jobsd.web.limits import LIMITS, QUOTA, Limits
@@ -59,6 +59,12 @@ ROUTES = (
     Route("POST", "/api/v1/runs/{run}/retry", run_acts.retry, "operate"),
     Route("POST", "/api/v1/runs/{run}/cancel", run_acts.cancel, "operate"),
     Route("POST", "/api/v1/runs/{run}/force-fail", run_acts.force_fail, "operate"),
+    Route("POST", "/api/v1/runs/{run}/start", external.start, "trigger"),
+    Route("POST", "/api/v1/runs/{run}/heartbeat", external.heartbeat, "trigger"),
+    Route("POST", "/api/v1/runs/{run}/progress", external.progress, "trigger"),
+    Route("POST", "/api/v1/runs/{run}/messages", external.message, "trigger"),
+    Route("POST", "/api/v1/runs/{run}/complete", external.complete, "trigger"),
+    Route("POST", "/api/v1/runs/{run}/fail", external.fail, "trigger"),
     Route("POST", "/api/v1/emergency-stop", run_acts.stop, "admin"),
     Route("GET", "/api/v1/runs/{run}/attempts", runs.attempts),
     Route("GET", "/api/v1/runs/{run}/audit", runs.audit),

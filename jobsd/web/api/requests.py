@@ -1,17 +1,18 @@
 """What requests may say: query strings and small bodies as models, ids and names out of the path."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
-from jobsd.domain.duration import parse_duration
+from jobsd.domain.duration import Duration, parse_duration
 from jobsd.domain.errors import Exit, problem
 from jobsd.domain.run import RunId, RunState
 from jobsd.operations.pages import MOST, USUAL
 from jobsd.operations.runs import FIRST, Instant, Words
+from jobsd.store.lists import RunFilter
 
 _SPAN = re.compile(r"(\d+(ms|[smhdw]))+")
 _ID = re.compile(r"[0-9]{1,18}")
@@ -22,6 +23,10 @@ def _since(text: object) -> object:
     if isinstance(text, str) and _SPAN.fullmatch(text):
         return max(FIRST, datetime.now(UTC) - parse_duration(text))
     return text
+
+
+REPEATED = ("state", "tag")
+Tag = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_.-]*:", max_length=400)]
 
 
 class Query(BaseModel):
@@ -35,11 +40,24 @@ class PageQuery(Query):
     cursor: str | None = Field(None, max_length=1000)
 
 
-class RunsQuery(PageQuery):
-    """Which runs."""
+class Narrowed(Query):
+    """Which runs, page by page or as they change."""
 
     state: tuple[RunState, ...] = Field((), description="may be given more than once")
     job: str | None = Field(None, max_length=200)
+    tag: Annotated[tuple[Tag, ...], Field(max_length=20)] = Field(
+        (), description="name:value, may be given more than once"
+    )
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Names and values. Of a name that is there more than once, the last."""
+        return {name: value for name, _, value in (tag.partition(":") for tag in self.tag)}
+
+
+class RunsQuery(PageQuery, Narrowed):
+    """Which runs."""
+
     since: Annotated[Instant, BeforeValidator(_since)] | None = Field(None, description='an instant, or "24h"')
 
 
@@ -60,6 +78,38 @@ class Reasoned(Query):
     """A change that needs nothing but a reason."""
 
     reason: Words | None = Field(None, description="why, for the audit")
+
+
+class DisableBody(Reasoned):
+    """Why a job is switched off, and for how long."""
+
+    lasts: Duration | None = Field(
+        None, alias="for", gt=timedelta(0), description='then it is enabled by itself: "2h"; absent: by a person alone'
+    )
+
+
+class ForceBody(Query):
+    """Why a running run is ended."""
+
+    reason: Words = Field(description="why, for the audit and for the run's error")
+
+
+class BulkFilter(Narrowed):
+    """Which runs are meant; without states those in which the act is allowed."""
+
+    since: Annotated[Instant, BeforeValidator(_since)] | None = Field(None, description='an instant, or "24h"')
+    before: int | None = Field(None, ge=1, le=2**62, description="only runs with a smaller id")
+
+    def wanted(self) -> RunFilter:
+        before = None if self.before is None else RunId(self.before)
+        return RunFilter(self.state, self.job, self.since, before, self.tags)
+
+
+class BulkBody(Reasoned):
+    """Many runs at once."""
+
+    filter: BulkFilter = Field(description="{} for all of them")
+    dry_run: StrictBool = Field(False, description="only count them")
 
 
 def run_of(request: web.Request) -> RunId:

@@ -1,0 +1,158 @@
+"""What has happened since: audit entries, messages and progress that an earlier look did not see.
+
+A `Position` is a snapshot of PostgreSQL's transactions. What it did not see is told exactly, also what a transaction
+that was under way then commits late (docs/decisions/0018-a-feed-of-snapshots.md).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from jobsd.domain.run import RunId
+from jobsd.store.db import Db, Row
+
+_TEXT = re.compile(r"\d{1,19}:(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)")
+LARGEST = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Seen are the transactions before `next` that are not in `pending`: those were under way."""
+
+    next: int
+    pending: frozenset[int]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The text of a `pg_snapshot`, "100:104:100,102". Raises `ValueError`."""
+        match = _TEXT.fullmatch(text)
+        if match is None or int(match[1]) > LARGEST:
+            raise ValueError("expected an id that a stream has given")
+        pending = frozenset(int(part) for part in match[2].split(",") if part)
+        return cls(int(match[1]), frozenset(each for each in pending if each < int(match[1])))
+
+    def __str__(self) -> str:
+        first = min(self.pending, default=self.next)
+        return f"{first}:{self.next}:{','.join(map(str, sorted(self.pending)))}"
+
+
+NOW = """
+    SELECT pg_current_snapshot()::text
+"""
+
+
+async def now(db: Db) -> Position:
+    """All that is committed."""
+    return Position.parse(await db.fetchval(NOW))
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """From one position to another: what `start` has not seen and `end` has."""
+
+    start: Position
+    end: Position
+
+    @property
+    def late(self) -> list[int]:
+        """Transactions that were under way at the start and are over at the end."""
+        return sorted(self.start.pending - self.end.pending)
+
+    @property
+    def bounds(self) -> tuple[int, list[int], int, list[int]]:
+        return self.start.next, self.late, self.end.next, sorted(self.end.pending)
+
+    @property
+    def empty(self) -> bool:
+        return self.start.next >= self.end.next and not self.late
+
+
+MOVED = """
+    WITH entries AS MATERIALIZED (
+        SELECT run, act
+          FROM jobsd.audit
+         WHERE (tx::text::bigint >= $1 OR tx::text::bigint = ANY($2::bigint[]))
+           AND tx::text::bigint < $3 AND tx::text::bigint <> ALL($4::bigint[])
+           AND run IS NOT NULL
+           AND ($5::text[] IS NULL OR job = ANY($5))
+         LIMIT $6 + 1
+    )
+    SELECT run, array_agg(DISTINCT act) AS acts, sum(count(*)) OVER () AS entries
+      FROM entries
+     GROUP BY run
+     ORDER BY run
+"""
+
+
+async def moved(db: Db, stretch: Stretch, jobs: Sequence[str] | None, most: int) -> list[Row] | None:
+    """The runs that moved, of `jobs` or of all, each with its acts; None when there are more than `most` moves."""
+    async with db.reading() as session:
+        rows = await session.fetch(MOVED, *stretch.bounds, jobs, most)
+    return None if rows and rows[0]["entries"] > most else rows
+
+
+ENTRIES = """
+    SELECT run, sequence, at, act, actor, fence, reason, detail
+      FROM jobsd.audit
+     WHERE run = ANY($5::bigint[])
+       AND (tx::text::bigint >= $1 OR tx::text::bigint = ANY($2::bigint[]))
+       AND tx::text::bigint < $3 AND tx::text::bigint <> ALL($4::bigint[])
+     ORDER BY run, sequence
+"""
+
+
+async def entries(db: Db, stretch: Stretch, runs: Sequence[RunId]) -> list[Row]:
+    """The audit entries of these runs, in the order of their moves."""
+    return await db.fetch(ENTRIES, *stretch.bounds, runs)
+
+
+MESSAGES = """
+    SELECT run, id, at, level, text, fence
+      FROM jobsd.message
+     WHERE run = ANY($5::bigint[])
+       AND (tx::text::bigint >= $1 OR tx::text::bigint = ANY($2::bigint[]))
+       AND tx::text::bigint < $3 AND tx::text::bigint <> ALL($4::bigint[])
+     ORDER BY id DESC
+     LIMIT $6
+"""
+
+
+async def messages(db: Db, stretch: Stretch, runs: Sequence[RunId], most: int) -> list[Row]:
+    """What these runs said, the oldest first; of more than `most`, the latest."""
+    async with db.reading() as session:
+        return (await session.fetch(MESSAGES, *stretch.bounds, runs, most))[::-1]
+
+
+PROGRESS = """
+    SELECT r.id AS run, r.job, r.tags, r.state, p.fraction AS progress, p.note, p.step, p.steps, p.at,
+           CASE WHEN r.state = 'running' AND p.fence = r.fence AND p.fraction > 0
+                THEN extract(epoch FROM (p.at - r.started_at) / p.fraction * (1 - p.fraction))::float8 END AS left_s
+      FROM jobsd.progress p
+      JOIN jobsd.run r ON r.id = p.run
+     WHERE p.run = ANY($1::bigint[])
+"""
+
+
+async def progress(db: Db, runs: Sequence[RunId]) -> list[Row]:
+    """How far these runs are, as far as they have told."""
+    return await db.fetch(PROGRESS, runs)
+
+
+# A report is one statement with a limit of its own, so what is a minute old was seen by an earlier look.
+ADVANCED = """
+    WITH taken AS MATERIALIZED (
+        SELECT unnest(runs) AS run FROM jobsd.claim
+         UNION
+        SELECT run FROM jobsd.external
+    )
+    SELECT run
+      FROM taken JOIN jobsd.progress p USING (run)
+     WHERE p.at > clock_timestamp() - interval '1 minute'
+     LIMIT $1
+"""
+
+
+async def advanced(db: Db, most: int) -> list[RunId]:
+    """Running runs that have told something within the last minute."""
+    return [RunId(row["run"]) for row in await db.fetch(ADVANCED, most)]
