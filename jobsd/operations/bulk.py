@@ -14,7 +14,7 @@ from jobsd.operations.moves import kept_for_ever, no_room, wrong_state
 from jobsd.store import lists, moves
 from jobsd.store.db import Db
 from jobsd.store.lists import RunFilter
-from jobsd.store.moves import Standing
+from jobsd.store.moves import Standing, Who
 
 MOST = 20_000  # runs of one request
 BATCH = 500
@@ -52,8 +52,7 @@ class Order:
 
     act: Act
     wanted: RunFilter
-    actor: str
-    reason: str | None = None
+    who: Who
     dry_run: bool = False
 
 
@@ -85,9 +84,9 @@ async def _do(db: Db, order: Order, batch: Sequence[RunId], answer: Bulk) -> Non
 async def _moved(db: Db, order: Order, batch: Sequence[RunId]) -> tuple[set[RunId], set[RunId]]:
     """Those that were moved, and those for which their job's max_active has no room."""
     if order.act is Act.RETRY:
-        return await moves.retry(db, batch, order.actor, order.reason)
+        return await moves.retry(db, batch, order.who)
     move = moves.cancel if order.act is Act.CANCEL else moves.delete
-    return await move(db, batch, order.actor, order.reason), set()
+    return await move(db, batch, order.who), set()
 
 
 def _why(act: Act, found: Standing, crowded: set[RunId]) -> JobsdError:

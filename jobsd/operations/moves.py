@@ -23,7 +23,7 @@ from jobsd.registry.load import Registry
 from jobsd.store import history, moves, wake
 from jobsd.store.db import Db
 from jobsd.store.history import Ended
-from jobsd.store.moves import Standing
+from jobsd.store.moves import Standing, Who
 
 DONE: Mapping[Act, str] = {
     Act.CANCEL: "cancelled",
@@ -44,43 +44,50 @@ class ChangeRequest(BaseModel):
     reason: Words | None = Field(None, description="why, for the audit")
 
 
-async def retry(db: Db, run_id: RunId, actor: str, reason: str | None) -> RunView:
+class Deleted(BaseModel):
+    """A run that is gone."""
+
+    id: int
+
+
+async def retry(db: Db, run_id: RunId, who: Who) -> RunView:
     """Queue a failed run again, due at once: a new attempt, the old ones stay.
 
-    Raises E0503, E0502, E0514 (its job has as many active runs as it may have).
+    Raises E0503, E0502, E0413, E0514 (its job has as many active runs as it may have).
     """
-    done, crowded = await moves.retry(db, [run_id], actor, reason)
+    done, crowded = await moves.retry(db, [run_id], who)
     if crowded:
         raise no_room(await _found(db, run_id))
     if not done:
-        raise await refusal(db, Act.RETRY, run_id)
+        raise await refusal(db, Act.RETRY, run_id, who)
     return await show(db, run_id)
 
 
-async def cancel(db: Db, run_id: RunId, actor: str, reason: str | None) -> RunView:
-    """Cancel a queued run, or a failed one that nobody means to retry. Raises E0503, E0502."""
-    if not await moves.cancel(db, [run_id], actor, reason):
-        raise await refusal(db, Act.CANCEL, run_id)
+async def cancel(db: Db, run_id: RunId, who: Who) -> RunView:
+    """Cancel a queued run, or a failed one that nobody means to retry. Raises E0503, E0502, E0413."""
+    if not await moves.cancel(db, [run_id], who):
+        raise await refusal(db, Act.CANCEL, run_id, who)
     view = await show(db, run_id)
     await wake.notify(db, f"ended:{view.job}")
     return view
 
 
-async def change(db: Db, run_id: RunId, request: ChangeRequest, actor: str) -> RunView:
-    """Reschedule or reprioritise a queued run. Raises E0503, E0502, E0507 (nothing to change)."""
+async def change(db: Db, run_id: RunId, request: ChangeRequest, who: Who) -> RunView:
+    """Reschedule or reprioritise a queued run. Raises E0503, E0502, E0413, E0507 (nothing to change)."""
     if request.due_at is None and request.priority is None:
         hint = "give due_at, priority or both"
         raise problem("E0507", "there is nothing to change", hint, exit_code=Exit.USAGE)
     wanted: dict[str, Any] = {"due_at": request.due_at, "priority": request.priority}
-    if not await moves.change(db, run_id, actor, request.reason, **wanted):
-        raise await refusal(db, Act.CHANGE, run_id)
+    if not await moves.change(db, run_id, who, **wanted):
+        raise await refusal(db, Act.CHANGE, run_id, who)
     return await show(db, run_id)
 
 
-async def delete(db: Db, run_id: RunId, actor: str, reason: str | None) -> None:
-    """Delete a finished run; attempts and audit entries stay. Raises E0503, E0502, E0515 (it is kept for ever)."""
-    if not await moves.delete(db, [run_id], actor, reason):
-        raise await refusal(db, Act.DELETE, run_id)
+async def delete(db: Db, run_id: RunId, who: Who) -> Deleted:
+    """Delete a finished run; attempts and audit entries stay. Raises E0503, E0502, E0413, E0515 (kept for ever)."""
+    if not await moves.delete(db, [run_id], who):
+        raise await refusal(db, Act.DELETE, run_id, who)
+    return Deleted(id=run_id)
 
 
 async def force_fail(db: Db, registry: Registry, run_id: RunId, actor: str, reason: str) -> RunView:
@@ -139,12 +146,20 @@ def not_yet(registry: Registry, found: Standing) -> JobsdError | None:
     )
 
 
-async def refusal(db: Db, act: Act, run_id: RunId) -> JobsdError:
-    """Why `act` was not done: there is no such run, its state does not allow it, or it is kept for ever."""
+async def refusal(db: Db, act: Act, run_id: RunId, who: Who) -> JobsdError:
+    """Why `act` was not done: no such run, another state or version than it needs, or it is kept for ever."""
     found = await _found(db, run_id)
-    if act is Act.DELETE and RunState(found.state) in where_allowed(act):
-        return kept_for_ever(found)
-    return wrong_state(found, act)
+    if RunState(found.state) not in where_allowed(act):
+        return wrong_state(found, act)
+    if who.version not in (None, found.version):
+        return moved_on(found, who)
+    return kept_for_ever(found) if act is Act.DELETE else wrong_state(found, act)
+
+
+def moved_on(found: Standing, who: Who) -> JobsdError:
+    """E0413."""
+    text = f"run {found.id} has changed since: version {who.version} was expected, it has {found.version}"
+    return problem("E0413", text, "read it again", exit_code=Exit.CONFLICT)
 
 
 def wrong_state(found: Standing, act: Act) -> JobsdError:

@@ -30,6 +30,7 @@ class Standing:
     id: RunId
     job: str
     state: str
+    version: int
     permanent: bool
     node: NodeId | None
     heard_at: datetime | None
@@ -44,7 +45,7 @@ async def standing(db: Db, runs: Sequence[RunId]) -> list[Standing]:
 
 def _standing(row: Row) -> Standing:
     claimed = claimed_run(row) if row["state"] == "running" else None
-    facts = {name: row[name] for name in ("job", "state", "permanent", "node", "heard_at", "now")}
+    facts = {name: row[name] for name in ("job", "state", "version", "permanent", "node", "heard_at", "now")}
     return Standing(id=RunId(row["id"]), claimed=claimed, **facts)
 
 
@@ -93,12 +94,16 @@ async def _without_room(tx: Session, runs: Sequence[RunId]) -> tuple[set[RunId],
 # Rows are locked in the order of their ids, so that two batches wait for each other and never in a circle.
 RETRY = """
     WITH chosen AS MATERIALIZED (
-        SELECT id FROM jobsd.run WHERE id = ANY ($1::bigint[]) AND state = 'failed' ORDER BY id FOR UPDATE
+        SELECT id
+          FROM jobsd.run
+         WHERE id = ANY ($1::bigint[]) AND state = 'failed' AND version = coalesce($4, version)
+         ORDER BY id
+           FOR UPDATE
     ), moved AS (
         UPDATE jobsd.run r
            SET state = 'queued', ready = true, due_at = now(), finished_at = NULL,
                retries = r.retries + 1, version = r.version + 1,
-               capped = CASE WHEN r.id = ANY ($4::bigint[]) THEN true END
+               capped = CASE WHEN r.id = ANY ($5::bigint[]) THEN true END
           FROM chosen c
          WHERE r.id = c.id
      RETURNING r.id, r.job, r.version
@@ -110,14 +115,24 @@ RETRY = """
 """
 
 
-async def retry(db: Db, runs: Sequence[RunId], actor: str, reason: str | None) -> tuple[set[RunId], set[RunId]]:
-    """Queue failed runs again, due now; their attempts stay. Those that were, and those for which their job's
-    max_active has no room.
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Who moves runs and why. `version`: only if the run still has this one; None for any."""
+
+    actor: str
+    reason: str | None = None
+    version: int | None = None
+
+
+async def retry(db: Db, runs: Sequence[RunId], who: Who) -> tuple[set[RunId], set[RunId]]:
+    """Queue failed runs again, due now; their attempts stay.
+
+    Those that were, and those for which their job's max_active has no room.
     """
     async with db.transaction() as tx:
         counting, crowded = await _without_room(tx, runs)
         wanted = [run for run in runs if run not in crowded]
-        rows = await tx.fetch(RETRY, wanted, actor, reason, list(counting))
+        rows = await tx.fetch(RETRY, wanted, who.actor, who.reason, who.version, list(counting))
     return {RunId(row["id"]) for row in rows}, crowded
 
 
@@ -125,7 +140,7 @@ CANCEL = """
     WITH chosen AS MATERIALIZED (
         SELECT id
           FROM jobsd.run
-         WHERE id = ANY ($1::bigint[]) AND state IN ('queued', 'failed')
+         WHERE id = ANY ($1::bigint[]) AND state IN ('queued', 'failed') AND version = coalesce($4, version)
          ORDER BY id
            FOR UPDATE
     ), moved AS (
@@ -143,9 +158,9 @@ CANCEL = """
 """
 
 
-async def cancel(db: Db | Session, runs: Sequence[RunId], actor: str, reason: str | None) -> set[RunId]:
+async def cancel(db: Db, runs: Sequence[RunId], who: Who) -> set[RunId]:
     """Cancel queued and failed runs; those that were. A failed one keeps the time of its end."""
-    return await _moved(db, CANCEL, runs, actor, reason)
+    return await _moved(db, CANCEL, runs, who)
 
 
 # With the run goes what only says how it went while it ran; its attempts and its audit entries stay.
@@ -156,6 +171,7 @@ DELETE = """
           LEFT JOIN jobsd.job j ON j.name = r.job
          WHERE r.id = ANY ($1::bigint[]) AND r.state IN ('completed', 'failed', 'cancelled') AND NOT r.permanent
            AND (j.definition @> '{"atomic": true}' OR j.definition @> '{"keep": "forever"}') IS NOT TRUE
+           AND r.version = coalesce($4, r.version)
          ORDER BY r.id
            FOR UPDATE OF r
     ), gone AS (
@@ -177,21 +193,24 @@ DELETE = """
 """
 
 
-async def delete(db: Db | Session, runs: Sequence[RunId], actor: str, reason: str | None) -> set[RunId]:
+async def delete(db: Db, runs: Sequence[RunId], who: Who) -> set[RunId]:
     """Delete finished runs that are not kept for ever; those that were."""
-    return await _moved(db, DELETE, runs, actor, reason)
+    return await _moved(db, DELETE, runs, who)
 
 
-async def _moved(db: Db | Session, sql: str, runs: Sequence[RunId], actor: str, reason: str | None) -> set[RunId]:
-    return {RunId(row["id"]) for row in await db.fetch(sql, runs, actor, reason)}
+async def _moved(db: Db, sql: str, runs: Sequence[RunId], who: Who) -> set[RunId]:
+    return {RunId(row["id"]) for row in await db.fetch(sql, runs, who.actor, who.reason, who.version)}
 
 
 CHANGE = """
     WITH chosen AS MATERIALIZED (
-        SELECT id, due_at, priority FROM jobsd.run WHERE id = $1 AND state = 'queued' FOR UPDATE
+        SELECT id, due_at, priority
+          FROM jobsd.run
+         WHERE id = $1 AND state = 'queued' AND version = coalesce($4, version)
+           FOR UPDATE
     ), moved AS (
         UPDATE jobsd.run r
-           SET due_at = coalesce($4, r.due_at), priority = coalesce($5, r.priority), version = r.version + 1
+           SET due_at = coalesce($5, r.due_at), priority = coalesce($6, r.priority), version = r.version + 1
           FROM chosen c
          WHERE r.id = c.id
      RETURNING r.id, r.job, r.version, r.due_at, r.priority
@@ -209,11 +228,9 @@ CHANGE = """
 """
 
 
-async def change(
-    db: Db, run: RunId, actor: str, reason: str | None, *, due_at: datetime | None, priority: int | None
-) -> bool:
+async def change(db: Db, run: RunId, who: Who, *, due_at: datetime | None, priority: int | None) -> bool:
     """Give a queued run another time or priority, None for the one it has; False when it is not queued any more."""
-    return await db.fetchval(CHANGE, run, actor, reason, due_at, priority) is not None
+    return await db.fetchval(CHANGE, run, who.actor, who.reason, who.version, due_at, priority) is not None
 
 
 # Does not touch the run's row: the work may hold it in a transaction of its own, and is ended all the same.

@@ -12,7 +12,20 @@ from jobsd.domain.scope import Scope
 from jobsd.operations.feed import Feed
 from jobsd.store.db import Unavailable
 from jobsd.web import auth, patience, probes
-from jobsd.web.api import alerts, daemon, events, external, jobs, nodes, packs, run_acts, runs, stats, tokens
+from jobsd.web.api import (
+    alerts,
+    daemon,
+    description,
+    events,
+    external,
+    jobs,
+    nodes,
+    packs,
+    run_acts,
+    runs,
+    stats,
+    tokens,
+)
 from jobsd.web.deps import DEPS, Deps
 from jobsd.web.errors import Refused, answer_to, refused
 from jobsd.web.limits import LIMITS, QUOTA, Limits
@@ -36,6 +49,7 @@ ROUTES = (
     Route("GET", "/readyz", probes.ready, "open"),
     Route("GET", "/healthz", probes.healthy),
     Route("GET", "/metrics", probes.metrics),
+    Route("GET", "/api/openapi.json", description.openapi),
     Route("GET", "/api/v1/status", daemon.status),
     Route("GET", "/api/v1/health", probes.healthy),
     Route("POST", "/api/v1/reload", daemon.reload, "admin"),
@@ -97,6 +111,7 @@ def build(deps: Deps) -> web.Application:
     app[DEPS] = deps
     app[patience.PATIENCE] = deps.patience
     app[LIMITS] = Limits(deps.rate)
+    app[description.ROUTED] = ROUTES
     feed = app[events.FEED] = Feed(deps.db, deps.observe)
     app.on_shutdown.append(lambda _: feed.close())
     app.on_response_prepare.append(_headed)

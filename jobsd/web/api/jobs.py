@@ -2,19 +2,20 @@
 
 from aiohttp import web
 
-from jobsd.domain.errors import Problem
-from jobsd.operations import jobs, runs
+from jobsd.operations import enqueue, jobs
+from jobsd.operations.backfill import Backfilled, BackfillRequest, backfill
+from jobsd.operations.enqueue import Enqueued, trigger_many
 from jobsd.operations.job_views import JobSummary, JobView, NextSlots, SlotView, Why
 from jobsd.operations.pages import Page
+from jobsd.operations.run_requests import TriggerRequest
 from jobsd.operations.run_views import Triggered
-from jobsd.operations.runs import TriggerRequest
 from jobsd.operations.why import why
-from jobsd.web.api.requests import NextQuery, PageQuery, Query, Reasoned
+from jobsd.web.api.keys import key_of, keyed, keyed_runs
+from jobsd.web.api.requests import DisableBody, NextQuery, PageQuery, Query, Reasoned
 from jobsd.web.auth import ACTOR
-from jobsd.web.body import body_of, checked, query_of
+from jobsd.web.body import body_of, query_of
 from jobsd.web.contract import speaks
 from jobsd.web.deps import DEPS, answer
-from jobsd.web.errors import Refused
 from jobsd.web.links import paged
 
 
@@ -54,40 +55,43 @@ async def slots(request: web.Request) -> web.Response:
     return paged(request, found)
 
 
-@speaks(Triggered, 201, 200, body=TriggerRequest, headers=("Idempotency-Key",), refuses=("E0504",))
+@speaks(
+    Triggered | Enqueued,
+    201,
+    200,
+    body=TriggerRequest,
+    headers=("Idempotency-Key",),
+    refuses=("E0504", "E0507", "E0514"),
+)
 async def trigger(request: web.Request) -> web.Response:
-    """Ask for a run. 201 with the run; 200 when its idempotency key had made it before."""
-    deps = request.app[DEPS]
-    asked = _keyed(request, await body_of(request, TriggerRequest))
-    run = await runs.trigger(deps.db, deps.registry(), request.match_info["job"], asked, request[ACTOR])
+    """Ask for a run, or for many. 201 with what was made; 200 when idempotency keys had made all of it before."""
+    deps, asked = request.app[DEPS], await body_of(request, TriggerRequest)
+    name, key = request.match_info["job"], key_of(request)
+    if asked.runs is not None:
+        many = await trigger_many(
+            deps.db, deps.registry(), name, keyed_runs(asked.runs, key), request[ACTOR], asked.reason
+        )
+        deps.wake()
+        return answer(request, many, 201 if many.created else 200)
+    run = await enqueue.trigger(deps.db, deps.registry(), name, keyed(asked, key), request[ACTOR])
     deps.wake()
     return answer(request, run, 201 if run.created else 200, {"Location": f"/api/v1/runs/{run.id}"})
-
-
-def _keyed(request: web.Request, asked: TriggerRequest) -> TriggerRequest:
-    """The header `Idempotency-Key` is the body's `key`."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None or key == asked.key:
-        return asked
-    if asked.key is not None:
-        raise Refused(422, Problem("E0507", "key: the header Idempotency-Key says otherwise"))
-    return checked(TriggerRequest, {**asked.model_dump(), "key": key})
 
 
 @speaks(JobSummary, body=Reasoned)
 async def enable(request: web.Request) -> web.Response:
     """Let it run again: its slots from now on, and what is queued."""
-    return await _switch(request, enabled=True)
+    return await _switch(request, await body_of(request, Reasoned), enabled=True)
 
 
-@speaks(JobSummary, body=Reasoned)
+@speaks(JobSummary, body=DisableBody)
 async def disable(request: web.Request) -> web.Response:
     """Run none of its slots and take none of its queued runs until it is enabled. What runs goes on."""
-    return await _switch(request, enabled=False)
+    return await _switch(request, await body_of(request, DisableBody), enabled=False)
 
 
-async def _switch(request: web.Request, *, enabled: bool) -> web.Response:
-    deps, why_ = request.app[DEPS], await body_of(request, Reasoned)
+async def _switch(request: web.Request, why_: Reasoned | DisableBody, *, enabled: bool) -> web.Response:
+    deps = request.app[DEPS]
     job = await jobs.switch(
         deps.db,
         deps.registry(),
@@ -95,6 +99,16 @@ async def _switch(request: web.Request, *, enabled: bool) -> web.Response:
         enabled=enabled,
         actor=request[ACTOR],
         reason=why_.reason,
+        lasts=why_.lasts if isinstance(why_, DisableBody) else None,
     )
     deps.wake()
     return answer(request, job)
+
+
+@speaks(Backfilled, 201, 200, body=BackfillRequest, refuses=("E0519", "E0514"))
+async def fill(request: web.Request) -> web.Response:
+    """Queue a run for each slot of a stretch of the past that never ran. 201 when there were any."""
+    deps, asked = request.app[DEPS], await body_of(request, BackfillRequest)
+    found = await backfill(deps.db, deps.registry(), request.match_info["job"], asked, request[ACTOR])
+    deps.wake()
+    return answer(request, found, 201 if found.made else 200)

@@ -61,6 +61,29 @@ class RunsQuery(PageQuery, Narrowed):
     since: Annotated[Instant, BeforeValidator(_since)] | None = Field(None, description='an instant, or "24h"')
 
 
+class AuditQuery(PageQuery):
+    """Which entries."""
+
+    run: int | None = Field(None, ge=1, le=2**62)
+    job: str | None = Field(None, max_length=200)
+    actor: str | None = Field(None, max_length=200, description='"unix:alice", "token:web", "node:db1"')
+    act: str | None = Field(None, max_length=200, description='"queued", "retry", "disabled"')
+    since: Annotated[Instant, BeforeValidator(_since)] | None = Field(None, description='an instant, or "24h"')
+
+
+class ChainQuery(Query):
+    """Which stretch of the chain."""
+
+    cursor: str | None = Field(None, max_length=1000)
+
+
+class ExportQuery(Query):
+    """One page of the export."""
+
+    limit: int = Field(1000, ge=1, le=5000)
+    cursor: str | None = Field(None, max_length=1000)
+
+
 class MessagesQuery(Query):
     """Messages after the one with this id."""
 
