@@ -36,15 +36,17 @@ COMMANDS = {
     "next": Entry("jobsd.cli.next:next_", "when a job runs next, or what a cron expression means", "Look"),
     "run": Entry("jobsd.cli.run:run", "runs: list, show, their messages", "Look"),
     "view": Entry("jobsd.cli.packs:view", "what packs show: jobsd view PACK.VIEW", "Look"),
+    "audit": Entry("jobsd.cli.audit:audit", "who did what and why; whether that was changed since", "Look"),
     "trigger": Entry("jobsd.cli.trigger:trigger", "run a job now", "Act"),
     "act": Entry("jobsd.cli.packs:act", "what packs offer: jobsd act PACK.ACTION", "Act"),
     "reload": Entry("jobsd.cli.reload:reload", "have the daemon read its configuration again", "Act"),
+    "token": Entry("jobsd.cli.token:token", "who may ask over TCP: create, list, revoke", "Set up"),
     "db": Entry("jobsd.cli.db:db", "schema: migrate, status, the SQL that is used", "Set up"),
     "config": Entry("jobsd.cli.config:config", "what is configured, and where it comes from", "Set up"),
     "docs": Entry("jobsd.cli.docs:docs", "write docs/JOBS.md from the registry", "Set up"),
     "explain": Entry("jobsd.cli.explain:explain", "what an error code or a configuration key means", "Set up"),
 }
-NOUNS = ("job", "run")  # also in the plural
+NOUNS = ("job", "run", "token")  # also in the plural
 
 
 class Root(click.Group):

@@ -31,7 +31,7 @@ def number_of(kind: str, cursor: str, most: int = 2**62) -> int:
     """The number that `cursor_of` was given. Raises E0507 for a cursor of another list, or a made-up one."""
     value = _value(kind, cursor)
     if not isinstance(value, int) or not 0 <= value <= most:
-        raise _foreign()
+        raise foreign()
     return value
 
 
@@ -39,7 +39,7 @@ def word_of(kind: str, cursor: str) -> str:
     """The text that `cursor_of` was given. Raises E0507 likewise."""
     value = _value(kind, cursor)
     if not isinstance(value, str):
-        raise _foreign()
+        raise foreign()
     return value
 
 
@@ -48,14 +48,15 @@ def _value(kind: str, cursor: str) -> object:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
         found = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError):
-        raise _foreign() from None
+        raise foreign() from None
     match found:
         case [str(was), value] if was == kind and not isinstance(value, bool):
             return value
         case _:
-            raise _foreign()
+            raise foreign()
 
 
-def _foreign() -> JobsdError:
+def foreign() -> JobsdError:
+    """E0507 for a cursor of another list, or a made-up one; to be raised."""
     hint = 'take "cursor" of the page before, or leave it out for the first page'
     return problem("E0507", "the cursor is not one of this list", hint, exit_code=Exit.USAGE)

@@ -14,6 +14,7 @@ from jobsd.store.db import Unavailable
 from jobsd.web import auth, patience, probes
 from jobsd.web.api import (
     alerts,
+    audit,
     daemon,
     description,
     events,
@@ -63,6 +64,9 @@ ROUTES = (
     Route("POST", "/api/v1/jobs/{job}/enable", jobs.enable, "operate"),
     Route("POST", "/api/v1/jobs/{job}/disable", jobs.disable, "operate"),
     Route("POST", "/api/v1/jobs/{job}/backfill", jobs.fill, "operate"),
+    Route("GET", "/api/v1/audit", audit.page),
+    Route("GET", "/api/v1/audit/verify", audit.verify),
+    Route("GET", "/api/v1/audit/export", audit.export),
     Route("GET", "/api/v1/runs", runs.page),
     Route("POST", "/api/v1/runs/retry", run_acts.retry_all, "operate"),
     Route("POST", "/api/v1/runs/cancel", run_acts.cancel_all, "operate"),
