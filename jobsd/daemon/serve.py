@@ -24,7 +24,8 @@ from jobsd.observe import logs
 from jobsd.observe.metrics import Metrics
 from jobsd.observe.redact import Redactor, secrets_of
 from jobsd.observe.systemd import Systemd
-from jobsd.operations.runs import TriggerRequest, trigger
+from jobsd.operations.enqueue import trigger
+from jobsd.operations.run_requests import TriggerRequest
 from jobsd.registry.load import Registry
 from jobsd.registry.settings import Settings
 from jobsd.store import migrate

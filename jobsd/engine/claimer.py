@@ -38,7 +38,7 @@ class Claimer:
         return await jobs.lock_keys(self._here.db, [name for job in definitions.values() for name in _seats(job)])
 
     def load(self, definitions: Mapping[str, JobDefinition], pools: Sequence[str], ids: Mapping[str, int]) -> None:
-        """Serve the enabled jobs of these pools from now on, but for external ones; `ids` are those of their `seats`."""
+        """Serve the enabled jobs of these pools from now on, external ones left out; `ids`: of their `seats`."""
         served = [job for job in definitions.values() if job.enabled and job.pool in pools and not job.external]
         self._jobs = [job.name for job in served]
         self._seats = [(job.name, ids[seat]) for job in served for seat in _seats(job)]

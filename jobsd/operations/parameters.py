@@ -1,6 +1,7 @@
 """Whether the parameters of a request fit the job: its handler's model, and the names in its lock key."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -34,6 +35,13 @@ def lock_key(job: JobDefinition, params: Mapping[str, Any]) -> str | None:
         return lock_key_of(job.key_template, params)
     except ValueError as error:
         raise JobsdError((Problem("E0504", str(error), Place("#/params")),), Exit.USAGE) from None
+
+
+def among(number: int, problems: Iterable[Problem]) -> Iterator[Problem]:
+    """The same problems as those of one run among many."""
+    for each in problems:
+        pointer = each.place.file.removeprefix("#") if each.place else ""
+        yield replace(each, message=f"runs.{number}: {each.message}", place=Place(f"#/runs/{number}{pointer}"))
 
 
 def _unknown(model: type[BaseModel], asked: Mapping[str, Any]) -> Iterator[Problem]:

@@ -1,17 +1,14 @@
-"""What a person may ask of runs and do with them: ask for one, list them, read what became of them."""
+"""What a person may read of runs: lists of them, one whole, and what became of it."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from jobsd.domain.errors import Exit, JobsdError, problem
-from jobsd.domain.job import digest
 from jobsd.domain.run import RunId, RunState
-from jobsd.operations import parameters
-from jobsd.operations.jobs import definition_of
 from jobsd.operations.pages import Page, cursor_of, number_of
 from jobsd.operations.run_views import (
     AttemptView,
@@ -20,11 +17,8 @@ from jobsd.operations.run_views import (
     ProgressView,
     RunSummary,
     RunView,
-    Triggered,
 )
-from jobsd.registry.load import Registry
-from jobsd.store import jobs as registered
-from jobsd.store import lists, queue
+from jobsd.store import lists
 from jobsd.store.db import Db
 
 FIRST, LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
@@ -39,66 +33,6 @@ def _in_reach(at: datetime) -> datetime:
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_reach)]
 Words = Annotated[str, Field(strict=True, min_length=1, max_length=1000)]
-
-
-class TriggerRequest(BaseModel):
-    """A run that is asked for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    params: dict[str, Any] = Field({}, description="laid over the job's own")
-    due_at: Instant | None = Field(None, description="not before; absent: at once")
-    dry_run: StrictBool = Field(False, description="recorded, but no work is done")
-    key: Annotated[str, Field(strict=True, min_length=1, max_length=200)] | None = Field(
-        None, description="idempotency key: the same one never makes a second run of the job"
-    )
-    reason: Words | None = Field(None, description="why, for the audit")
-
-    @property
-    def digest(self) -> str:
-        """What must be equal for a key to stand for the same request."""
-        return digest(self.model_dump(mode="json", exclude={"key", "reason"}))
-
-
-async def trigger(db: Db, registry: Registry, name: str, request: TriggerRequest, actor: str) -> Triggered:
-    """Store a run. With an idempotency key that was used for the same request: answer the run that there is.
-
-    Raises E0501 (no such job), E0504 (parameters do not fit, all mistakes at once), E0507 (the key stands for another
-    request).
-    """
-    job = definition_of(registry, name)
-    params = {**job.params, **request.params}
-    parameters.check(job, params, request.params)
-    key = parameters.lock_key(job, params)
-    row = queue.NewRun(
-        job=name,
-        actor=actor,
-        priority=job.priority,
-        due_at=request.due_at,
-        params={**job.plain_params, **request.params},
-        dry_run=request.dry_run or job.dry_run or registry.settings.daemon.dry_run,
-        lock_key=(await registered.lock_keys(db, [key]))[key] if key else None,
-        idempotency_key=request.key,
-        reason=request.reason,
-        detail={"request": request.digest} if request.key else None,
-    )
-    queued = (await queue.enqueue(db, [row]))[0]
-    if not queued.created:
-        await _same_request(db, queued.id, request)
-    return Triggered(**(await show(db, queued.id)).model_dump(), created=queued.created)
-
-
-async def _same_request(db: Db, run_id: RunId, request: TriggerRequest) -> None:
-    entries = await audit(db, run_id)
-    if entries and (entries[0].detail or {}).get("request") != request.digest:
-        raise problem(
-            "E0507",
-            f'the idempotency key "{request.key}" belongs to run {run_id}, which was asked for differently',
-            "use another key for another request",
-            exit_code=Exit.CONFLICT,
-        )
-
-
 NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 

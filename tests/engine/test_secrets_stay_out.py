@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from jobsd.engine.scheduler import Scheduler
-from jobsd.operations.runs import TriggerRequest, trigger
+from jobsd.operations.enqueue import trigger
+from jobsd.operations.run_requests import TriggerRequest
 from jobsd.registry.load import load
 from jobsd.store.db import Db
 from tests.support.engine import STILL, node

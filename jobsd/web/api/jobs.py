@@ -4,12 +4,13 @@ from aiohttp import web
 
 from jobsd.operations import enqueue, jobs
 from jobsd.operations.backfill import Backfilled, BackfillRequest, backfill
-from jobsd.operations.enqueue import Enqueued, trigger_many
+from jobsd.operations.enqueue import Made, trigger_many
+from jobsd.operations.external import start_new
 from jobsd.operations.job_views import JobSummary, JobView, NextSlots, SlotView, Why
 from jobsd.operations.pages import Page
 from jobsd.operations.run_requests import TriggerRequest
-from jobsd.operations.run_views import Triggered
 from jobsd.operations.why import why
+from jobsd.web.api.external import desk_of
 from jobsd.web.api.keys import key_of, keyed, keyed_runs
 from jobsd.web.api.requests import DisableBody, NextQuery, PageQuery, Query, Reasoned
 from jobsd.web.auth import ACTOR
@@ -55,26 +56,25 @@ async def slots(request: web.Request) -> web.Response:
     return paged(request, found)
 
 
-@speaks(
-    Triggered | Enqueued,
-    201,
-    200,
-    body=TriggerRequest,
-    headers=("Idempotency-Key",),
-    refuses=("E0504", "E0507", "E0514"),
-)
+REFUSES = ("E0502", "E0504", "E0507", "E0514", "E0519", "E0520", "E0525", "E0527")  # most of them of `start` alone
+
+
+@speaks(Made, 201, 200, body=TriggerRequest, headers=("Idempotency-Key",), refuses=REFUSES)
 async def trigger(request: web.Request) -> web.Response:
     """Ask for a run, or for many. 201 with what was made; 200 when idempotency keys had made all of it before."""
     deps, asked = request.app[DEPS], await body_of(request, TriggerRequest)
     name, key = request.match_info["job"], key_of(request)
     if asked.runs is not None:
-        many = await trigger_many(
-            deps.db, deps.registry(), name, keyed_runs(asked.runs, key), request[ACTOR], asked.reason
-        )
+        wanted = keyed_runs(asked.runs, key)
+        many = await trigger_many(deps.db, deps.registry(), name, wanted, actor=request[ACTOR], reason=asked.reason)
         deps.wake()
         return answer(request, many, 201 if many.created else 200)
-    run = await enqueue.trigger(deps.db, deps.registry(), name, keyed(asked, key), request[ACTOR])
-    deps.wake()
+    one = keyed(asked, key)
+    if one.start:
+        run = await start_new(desk_of(request), name, one)
+    else:
+        run = await enqueue.trigger(deps.db, deps.registry(), name, one, request[ACTOR])
+        deps.wake()
     return answer(request, run, 201 if run.created else 200, {"Location": f"/api/v1/runs/{run.id}"})
 
 
