@@ -13,6 +13,7 @@ from jobsd.domain.run import ClaimedRun
 class RunStarted:
     run: ClaimedRun
     pickup_s: float  # from due to claimed
+    here: bool = True  # false: another program executes it, and reports
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,12 @@ async def switch(tx: Session, job: str) -> Row | None:
 
 
 # A key that a claim is just taking, or that work which ignored its end still has, is found by its advisory lock.
+# Times are the statement's: the transaction may have waited for the job's row.
 START = """
     WITH wanted AS MATERIALIZED (
-        SELECT id, lock_key
+        SELECT id, job, lock_key
           FROM jobsd.run
-         WHERE id = $2 AND state = 'queued' AND due_at <= now()
+         WHERE id = $2 AND state = 'queued' AND due_at <= statement_timestamp()
            FOR UPDATE
     ), seat AS MATERIALIZED (
         SELECT s.id
@@ -46,10 +47,18 @@ START = """
          WHERE NOT EXISTS (SELECT FROM jobsd.run r WHERE r.seat = s.id)
          ORDER BY s.id
          LIMIT 1
+    ), ticket AS MATERIALIZED (
+        SELECT t.job, t.n
+          FROM jobsd.ticket t
+          JOIN wanted w ON w.job = t.job
+         WHERE t.used_at <= statement_timestamp() - $9::interval
+         ORDER BY t.used_at
+         LIMIT 1
     ), free AS MATERIALIZED (
         SELECT id
           FROM wanted
          WHERE (cardinality($3::integer[]) = 0 OR EXISTS (SELECT FROM seat))
+           AND ($9::interval IS NULL OR EXISTS (SELECT FROM ticket))
            AND (lock_key IS NULL
                 OR (NOT EXISTS (SELECT FROM jobsd.run h WHERE h.held = wanted.lock_key)
                     AND pg_try_advisory_xact_lock((quote_ident($1) || '.lock_key')::regclass::oid::integer, lock_key)))
@@ -58,13 +67,18 @@ START = """
            SET state = 'running', ready = NULL, held = r.lock_key, seat = (SELECT id FROM seat), node = $4,
                fence = (('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::bigint << 40)
                        + nextval((quote_ident($1) || '.fence')::regclass),
-               attempt = r.attempt + 1, version = r.version + 1, started_at = now()
+               attempt = r.attempt + 1, version = r.version + 1, started_at = statement_timestamp()
           FROM free
          WHERE r.id = free.id
         RETURNING r.*
+    ), spent AS (
+        UPDATE jobsd.ticket t
+           SET used_at = b.started_at
+          FROM ticket k, begun b
+         WHERE t.job = k.job AND t.n = k.n
     ), listed AS (
         INSERT INTO jobsd.external AS e (run, fence, stale_after, ends_at)
-        SELECT id, fence, $5, now() + $6::interval FROM begun
+        SELECT id, fence, $5, started_at + $6::interval FROM begun
             ON CONFLICT (run) DO UPDATE
            SET fence = excluded.fence, stale_after = excluded.stale_after, ends_at = excluded.ends_at
     ), heard AS (
@@ -91,6 +105,7 @@ class Begin:
     limit: timedelta
     actor: str
     reason: str | None = None
+    rate_per: timedelta | None = None  # the time of the job's rate, if it has one
 
 
 async def start(tx: Session, begin: Begin) -> ClaimedRun | None:
@@ -106,6 +121,7 @@ async def start(tx: Session, begin: Begin) -> ClaimedRun | None:
             begin.limit,
             begin.actor,
             begin.reason,
+            begin.rate_per,
         )
     except asyncpg.UniqueViolationError as error:
         raise Taken(begin.run) from error
@@ -127,9 +143,9 @@ async def in_the_way(db: Db | Session, run: RunId) -> Row | None:
 
 
 FIND = """
-    SELECT r.*, k.name AS lock_key_name
+    SELECT r.*, e.fence IS NOT NULL AS external, now() AS now
       FROM jobsd.run r
-      LEFT JOIN jobsd.lock_key k ON k.id = r.lock_key
+      LEFT JOIN jobsd.external e ON e.run = r.id AND e.fence = r.fence
      WHERE r.id = $1
 """
 ATTEMPT = """
@@ -140,13 +156,25 @@ ATTEMPT = """
 
 
 async def find(db: Db | Session, run: RunId) -> Row | None:
-    """A run's row: enough for `runs.claimed_run`, with `state`, `node` and the name of its lock key."""
+    """A run's row, enough for `runs.claimed_run`; whether its attempt is another program's; the database's clock."""
     return await db.fetchrow(FIND, run)
 
 
 async def attempt(db: Db, run: RunId, fence: Fence) -> Row | None:
     """How the attempt with this fence ended; None when it is not over, or never was."""
     return await db.fetchrow(ATTEMPT, run, fence)
+
+
+NEXT_TICKET = """
+    SELECT greatest(0, extract(epoch FROM min(used_at) + $2::interval - statement_timestamp()))::float8
+      FROM jobsd.ticket
+     WHERE job = $1
+"""
+
+
+async def next_ticket_s(db: Db | Session, job: str, per: timedelta) -> float:
+    """How long until a job with a rate may start once more. Seconds."""
+    return float(await db.fetchval(NEXT_TICKET, job, per) or 0.0)
 
 
 FORGET = """

@@ -192,9 +192,10 @@ DEPTH = """
     SELECT (SELECT count(*) FROM (SELECT FROM jobsd.run WHERE ready AND due_at <= now() LIMIT $1) d) AS due,
            (SELECT count(*) FROM (SELECT FROM jobsd.run WHERE ready AND due_at > now() LIMIT $1) l) AS later,
            (SELECT count(*)
-              FROM jobsd.claim c
-             CROSS JOIN unnest(c.runs) AS taken (id)
-              JOIN jobsd.run r ON r.id = taken.id AND r.state = 'running' AND r.fence = c.fence) AS running,
+              FROM (SELECT each.id, c.fence FROM jobsd.claim c CROSS JOIN unnest(c.runs) AS each (id)
+                     UNION ALL
+                    SELECT run, fence FROM jobsd.external) AS taken
+              JOIN jobsd.run r ON r.id = taken.id AND r.state = 'running' AND r.fence = taken.fence) AS running,
            (SELECT extract(epoch FROM now() - min(o.due_at))::float8
               FROM generate_series(0, 9) AS p (priority)
              CROSS JOIN LATERAL (

@@ -69,3 +69,22 @@ async def heartbeat(db: Db, run: RunId, fence: Fence) -> bool:
 async def message(db: Db, run: RunId, fence: Fence, level: str, text: str) -> bool:
     """Store one message; False when the run has moved on."""
     return bool(await db.fetchval(MESSAGE, run, fence, level, text.replace("\0", "")))
+
+
+STEPS = """
+    SELECT steps FROM jobsd.progress WHERE run = $1 AND fence = $2
+"""
+TOLD = """
+    SELECT count(*) FROM (SELECT FROM jobsd.message WHERE run = $1 AND fence = $2 LIMIT $3) AS m
+"""
+
+
+async def steps(db: Db, run: RunId, fence: Fence) -> list[tuple[str, float]] | None:
+    """The pipeline that an attempt has declared: names and weights."""
+    text = await db.fetchval(STEPS, run, fence)
+    return None if text is None else [(name, weight) for name, weight in orjson.loads(text)]
+
+
+async def told(db: Db, run: RunId, fence: Fence, limit: int) -> int:
+    """How many messages an attempt has told; counting stops at `limit`."""
+    return int(await db.fetchval(TOLD, run, fence, limit))

@@ -89,11 +89,15 @@ async def end_windows(db: Db) -> list[str]:
 
 
 RUNNING = """
+    WITH taken AS MATERIALIZED (
+        SELECT each.id, c.fence FROM jobsd.claim c CROSS JOIN unnest(c.runs) AS each (id)
+         UNION ALL
+        SELECT run, fence FROM jobsd.external
+    )
     SELECT r.id, n.name AS node, r.started_at
-      FROM jobsd.claim c
-     CROSS JOIN unnest(c.runs) AS taken (id)
-      JOIN jobsd.run r ON r.id = taken.id AND r.fence = c.fence AND r.state = 'running'
-      JOIN jobsd.node n ON n.id = r.node
+      FROM taken t
+      JOIN jobsd.run r ON r.id = t.id AND r.fence = t.fence AND r.state = 'running'
+      LEFT JOIN jobsd.node n ON n.id = r.node
      WHERE r.job = $1
      ORDER BY r.id
      LIMIT 100

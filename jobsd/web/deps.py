@@ -10,10 +10,13 @@ from pydantic import BaseModel, Field
 
 from jobsd import handlers
 from jobsd.domain.events import Observe
+from jobsd.domain.run import NodeId
 from jobsd.observe.redact import Redactor
+from jobsd.operations.run_views import RunView
 from jobsd.registry.load import Registry
 from jobsd.sdk import Pack
 from jobsd.store.db import Db
+from jobsd.store.history import Ended
 from jobsd.web.etag import has_it, tag_of
 from jobsd.web.patience import USUAL, Patience
 from jobsd.web.vitals import Vitals
@@ -55,6 +58,8 @@ class Deps:
     rate: int = 100  # requests a second from one token or neighbourhood over TCP
     patience: Patience = USUAL
     redactor: Redactor = field(default_factory=Redactor)
+    node_id: Callable[[], NodeId] = lambda: NodeId(0)  # of this daemon's row; another after it was fenced
+    ended: Callable[[Sequence[Ended]], object] = lambda _ended: None  # runs that another program executed are over
     packs: Callable[[], Sequence[Pack]] = handlers.packs
 
 
@@ -62,18 +67,25 @@ DEPS = web.AppKey("deps", Deps)
 
 
 def answer(
+    request: web.Request, view: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """`view` as JSON, without secrets. A run, and all that is read, comes with its ETag; 304 to who has it."""
+    plain = request.app[DEPS].redactor.fields(view.model_dump(mode="json"), DEPTH)
+    version = view.version if isinstance(view, RunView) else None
+    return tagged(request, orjson.dumps(plain), version, status, headers)
+
+
+def tagged(
     request: web.Request,
-    view: BaseModel,
+    body: bytes,
+    version: int | None = None,
     status: int = 200,
     headers: Mapping[str, str] | None = None,
-    *,
-    version: int | None = None,
 ) -> web.Response:
-    """`view` as JSON, without secrets. Reading gets its ETag, which begins with `version`; 304 to who has it."""
-    plain = request.app[DEPS].redactor.fields(view.model_dump(mode="json"), DEPTH)
-    body, more = orjson.dumps(plain), dict(headers or {})
-    if version is not None or (status == 200 and request.method in ("GET", "HEAD")):
+    """JSON with its ETag, which begins with `version`."""
+    reading, more = request.method in ("GET", "HEAD"), dict(headers or {})
+    if version is not None or (reading and status == 200):
         tag = more["ETag"] = tag_of(body, version)
-        if request.method in ("GET", "HEAD") and has_it(request, tag):
+        if reading and has_it(request, tag):
             return web.Response(status=304, headers=more)
     return web.Response(status=status, body=body, content_type="application/json", headers=more)
