@@ -21,6 +21,7 @@ from jobsd.engine.keeper import Keeper, Where
 from jobsd.engine.pulse import Pulse
 from jobsd.engine.rescuer import Rescuer
 from jobsd.engine.scheduler import Scheduler
+from jobsd.engine.sealer import Sealer
 from jobsd.engine.settler import Settler
 from jobsd.engine.stale import StaleSweep
 from jobsd.engine.stall import StallWatch, blocked_alert
@@ -77,7 +78,8 @@ class Node:
         self.prepared = Prepared(self.here, self.guardians, parts.db.url, lambda: self.registry)
         self.fencing = Fencing(self.here, self.workers, self.rescuer, self._pause)
         self.sweep = StaleSweep(self.here, self.prepared.policy)
-        self.housekeeper = Housekeeper(self.here, duties(self.sweep, lambda: self.registry))
+        self.sealer = Sealer(self.here)
+        self.housekeeper = Housekeeper(self.here, duties(self.here, self.sweep, self.sealer, lambda: self.registry))
         self.on_change: Callable[[], object] = lambda: None  # runs have moved, here or elsewhere
         self._draining = False
         self._errands: set[asyncio.Task[None]] = set()
@@ -94,7 +96,7 @@ class Node:
         self.workers.on_free = self.rescuer.on_rescued = self.claimer.wake
         self.settler.on_ended = self._on_ended
         self.sweep.on_swept = self.ended_elsewhere
-        self.sweep.on_alert = self.alerter.wake
+        self.sweep.on_alert = self.sealer.on_alert = self.alerter.wake
         self.scheduler.on_runs = self._on_runs
         self.steward.on_enabled = self._on_enabled
         self.dependencies.on_run = lambda _run: self.wake()

@@ -9,7 +9,7 @@ from datetime import datetime
 from jobsd.domain.chain import FIRST, Found, Seal
 from jobsd.store.db import Db, Row
 
-SEAL_S = 600.0  # one transaction may have written millions of entries, and is sealed whole
+SEAL_S, CHECK_S = 100.0, 100.0  # one transaction may have written millions of entries, and is sealed whole
 
 BOUND = """
     SELECT set_config('statement_timeout', $1, true)
@@ -67,7 +67,9 @@ LINKS = """
 
 async def links(db: Db, after: int, seals: int, entries: int) -> list[tuple[Seal, Found]]:
     """The seals after number `after`, each with what is there of its entries: at most `seals`, of `entries` about."""
-    rows = await db.fetch(LINKS, after, seals, entries, timeout=60)
+    async with db.transaction() as tx:
+        await tx.fetchval(BOUND, str(round(CHECK_S * 1000)))
+        rows = await tx.fetch(LINKS, after, seals, entries, timeout=CHECK_S)
     return [(_seal(row), Found(row["found"], row["computed"])) for row in rows]
 
 
