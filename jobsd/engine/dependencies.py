@@ -14,9 +14,10 @@ from jobsd.domain.job import JobDefinition
 from jobsd.domain.run import RunState
 from jobsd.domain.schedule import After
 from jobsd.domain.slot import Decision, SlotDecision
+from jobsd.engine.entry import Entry
 from jobsd.engine.here import Here
 from jobsd.engine.nap import nap
-from jobsd.engine.scheduler import Entry, Scheduler
+from jobsd.engine.scheduler import Scheduler
 from jobsd.store import slots
 from jobsd.store.db import Row, Unavailable
 from jobsd.store.slots import Move

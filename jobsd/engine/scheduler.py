@@ -6,7 +6,7 @@ Waiting for other jobs is in `engine.dependencies`.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 
@@ -16,8 +16,9 @@ from jobsd.domain.decide import Down, decide
 from jobsd.domain.events import DatabaseTrouble, Noted, SlotDecided
 from jobsd.domain.job import JobDefinition
 from jobsd.domain.lock_key import lock_key_of
-from jobsd.domain.schedule import Schedule, schedule_of
+from jobsd.domain.schedule import schedule_of
 from jobsd.domain.slot import MAKES_A_RUN, Decision, SlotDecision
+from jobsd.engine.entry import Entry, extended, move_of
 from jobsd.engine.here import Here
 from jobsd.engine.nap import nap
 from jobsd.store import jobs, nodes, slots
@@ -26,29 +27,10 @@ from jobsd.store.slots import Move, Wanted
 
 LONGEST_SLEEP_S = 5.0  # the monotonic clock stands still while the machine is suspended
 RETRY_S = 0.5
-DISABLED_EVERY = timedelta(minutes=1)  # a switched-off job's slots are decided in stretches of this length
+HELD = timedelta(seconds=0.2)  # until the next look at a job whose slots somebody's transaction keeps from us
+HELD_TRIES = 25
 REFRESH_S = 30.0  # what other nodes decided and switched is read again so often, also without being told
 BATCH = 1000
-STRETCHES = frozenset({Decision.DISABLED, Decision.BLACKOUT})  # consecutive ones share one ledger row
-
-
-@dataclass(slots=True)
-class Entry:
-    """One scheduled job: its definition and how far it is decided."""
-
-    definition: JobDefinition
-    schedule: Schedule
-    lock_key: int | None
-    decided: jobs.Decided
-
-    @property
-    def enabled(self) -> bool:
-        return self.definition.enabled and self.decided.enabled
-
-    def next_at(self) -> datetime | None:
-        """When to look at it next."""
-        tick_at = self.schedule.next_tick_after(self.decided.decided_to)
-        return tick_at if tick_at is None or self.enabled else tick_at + DISABLED_EVERY
 
 
 class Scheduler:
@@ -59,6 +41,7 @@ class Scheduler:
         self._here = here
         self.entries: dict[str, Entry] = {}
         self._heap: list[tuple[datetime, str]] = []
+        self._held: set[str] = set()  # jobs whose slots nobody decided, we neither
         self._wake = asyncio.Event()
         self._refresh = False
         self._turn = asyncio.Lock()  # a registry is loaded, or slots are decided, never both at once
@@ -98,7 +81,12 @@ class Scheduler:
         gone = [job for job in old if job and job.schedule and job.schedule_hash != changed[job.name].schedule_hash]
         if gone:
             self.entries = await self._entries(gone)
-            await self._decide(list(self.entries))
+            for _ in range(HELD_TRIES):
+                await self._decide(list(self.entries))
+                if not self._held:
+                    return
+                await asyncio.sleep(HELD.total_seconds())
+            raise Unavailable(TimeoutError(f"slots of {', '.join(sorted(self._held))} are kept from being decided"))
 
     def _old(self, text: str) -> JobDefinition | None:
         """A definition as it was registered; None for one of another version of jobsd that this one cannot read."""
@@ -176,18 +164,19 @@ class Scheduler:
         finally:
             for name in due:
                 if name in self.entries and (at := self.entries[name].next_at()) is not None:
-                    heappush(self._heap, (at, name))
+                    heappush(self._heap, (max(at, now + HELD) if name in self._held else at, name))
 
     async def _decide(self, names: Sequence[str]) -> None:
         """Decide all slots of these jobs that are due, in one statement."""
         now = self._here.keeper.now()
         moves: list[Move] = []
         wanted: list[Wanted] = []
+        self._held.clear()
         for name in names:
             entry = self.entries[name]
             if decisions := self._decisions(entry, now):
-                moves.append(_move(entry, decisions))
-                wanted.append(replace(self.wanted(entry, decisions[0]), extends=_extends(entry, decisions[0])))
+                moves.append(move_of(entry, decisions))
+                wanted.append(replace(self.wanted(entry, decisions[0]), extends=extended(entry, decisions[0])))
                 wanted.extend(self.wanted(entry, decision) for decision in decisions[1:])
         if moves:
             await self.write(moves, wanted)
@@ -219,6 +208,8 @@ class Scheduler:
             priority=job.priority,
             params=job.plain_params,
             dry_run=self.dry_run or job.dry_run,
+            permanent=job.permanent,
+            max_active=job.max_active,
         )
 
     def _decisions(self, entry: Entry, now: datetime) -> list[SlotDecision]:
@@ -259,6 +250,8 @@ class Scheduler:
         for name in names:
             entry = self.entries.get(name)
             if entry is not None and name in seen:
+                if seen[name].decided_to == entry.decided.decided_to:
+                    self._held.add(name)
                 entry.decided = replace(seen[name], enabled=entry.decided.enabled)
             elif entry is not None:
                 del self.entries[name]
@@ -278,19 +271,3 @@ class Scheduler:
                 made.append(row)
         if made:
             self.on_runs(made)
-
-
-def _move(entry: Entry, decisions: Sequence[SlotDecision]) -> Move:
-    """How far these decisions go, and the stretch that they leave open."""
-    last = decisions[-1]
-    stretch = None
-    if last.decision in STRETCHES:
-        stretch = (_extends(entry, last) if len(decisions) == 1 else None) or last.slot_at
-    return Move(entry.definition.name, entry.decided.decided_to, max(each.to_at for each in decisions), stretch)
-
-
-def _extends(entry: Entry, decision: SlotDecision) -> datetime | None:
-    """The first slot of the open stretch, if this decision, which follows it directly, only makes it longer."""
-    seen = entry.decided
-    same = (seen.stretch_decision, seen.stretch_reason) == (decision.decision, decision.reason)
-    return seen.stretch_from if same and decision.decision in STRETCHES else None

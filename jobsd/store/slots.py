@@ -11,12 +11,20 @@ from jobsd.store.db import Db, Row
 
 # `decided_to` moves by compare-and-set under a row lock, so one node decides a slot and no leader is needed. A row that
 # another node holds is skipped: that node decides it.
+# A job whose cap somebody else's transaction holds is skipped likewise, and decided when that is over.
 DECIDE = """
-    WITH mine AS MATERIALIZED (
+    WITH capped AS MATERIALIZED (
+        SELECT c.job, g.max_active
+          FROM unnest($20::text[], $21::integer[]) AS g(job, max_active)
+          JOIN jobsd.cap c ON c.job = g.job
+         ORDER BY c.job
+           FOR UPDATE OF c SKIP LOCKED
+    ), mine AS MATERIALIZED (
         SELECT s.job, g.new_to, g.stretch_from
           FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[])
                AS g(job, old_to, new_to, stretch_from)
           JOIN jobsd.schedule s ON s.job = g.job AND s.decided_to = g.old_to
+         WHERE s.job <> ALL ($20::text[]) OR s.job IN (SELECT job FROM capped)
          ORDER BY s.job
            FOR UPDATE OF s SKIP LOCKED
     ), moved AS (
@@ -28,9 +36,9 @@ DECIDE = """
         SELECT w.*
           FROM unnest($5::text[], $6::timestamptz[], $7::timestamptz[], $8::bigint[], $9::text[], $10::text[],
                       $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::integer[], $15::boolean[],
-                      $16::smallint[], $17::jsonb[], $18::boolean[])
+                      $16::smallint[], $17::jsonb[], $18::boolean[], $22::boolean[])
                AS w(job, slot_at, to_at, count, decision, reason, due_at, wait_until, extends, lock_key, may_overlap,
-                    priority, params, dry_run)
+                    priority, params, dry_run, permanent)
           JOIN mine USING (job)
     ), blocked AS MATERIALIZED (
         SELECT g.job, g.slot_at,
@@ -39,12 +47,28 @@ DECIDE = """
                           WHERE r.ready AND r.lock_key = g.lock_key AND r.job = g.job LIMIT 1)) AS by
           FROM given g
          WHERE g.decision IN ('ran', 'caught_up', 'waiting') AND NOT g.may_overlap
+    ), room AS MATERIALIZED (
+        SELECT c.job, c.max_active, jobsd.room(c.job, c.max_active) AS places
+          FROM capped c
+         WHERE c.job IN (SELECT job FROM mine)
+    ), over AS MATERIALIZED (
+        SELECT n.job, n.slot_at, r.max_active
+          FROM (SELECT g.job, g.slot_at, row_number() OVER (PARTITION BY g.job ORDER BY g.slot_at) AS place
+                  FROM given g
+                  LEFT JOIN blocked b ON b.job = g.job AND b.slot_at = g.slot_at
+                 WHERE g.decision IN ('ran', 'caught_up') AND b.by IS NULL) AS n
+          JOIN room r ON r.job = n.job AND r.places < n.place
+    ), barred AS MATERIALIZED (
+        SELECT job, slot_at, 'run ' || by || ' is not over' AS why FROM blocked WHERE by IS NOT NULL
+         UNION ALL
+        SELECT job, slot_at, 'all ' || max_active || ' active runs that it may have are there' FROM over
     ), made AS (
-        INSERT INTO jobsd.run (job, slot_at, due_at, lock_key, priority, params, dry_run, actor)
-        SELECT g.job, g.slot_at, g.due_at, g.lock_key, g.priority, g.params, g.dry_run, 'schedule'
+        INSERT INTO jobsd.run (job, slot_at, due_at, lock_key, priority, params, dry_run, permanent, capped, actor)
+        SELECT g.job, g.slot_at, g.due_at, g.lock_key, g.priority, g.params, g.dry_run, g.permanent,
+               CASE WHEN g.job IN (SELECT job FROM capped) THEN true END, 'schedule'
           FROM given g
-          LEFT JOIN blocked b ON b.job = g.job AND b.slot_at = g.slot_at
-         WHERE g.decision IN ('ran', 'caught_up') AND b.by IS NULL
+          LEFT JOIN barred b ON b.job = g.job AND b.slot_at = g.slot_at
+         WHERE g.decision IN ('ran', 'caught_up') AND b.why IS NULL
             ON CONFLICT (job, slot_at) WHERE slot_at IS NOT NULL DO NOTHING
         RETURNING id, job, slot_at
     ), noted AS (
@@ -57,13 +81,13 @@ DECIDE = """
          WHERE s.job = g.job AND s.slot_at = g.extends
     ), outcome AS MATERIALIZED (
         SELECT g.job, g.slot_at, g.to_at, g.count, g.extends, g.wait_until,
-               coalesce(m.id, CASE WHEN g.decision IN ('ran', 'caught_up') AND b.by IS NULL THEN (
+               coalesce(m.id, CASE WHEN g.decision IN ('ran', 'caught_up') AND b.why IS NULL THEN (
                     SELECT r.id FROM jobsd.run r WHERE r.job = g.job AND r.slot_at = g.slot_at) END) AS run,
-               CASE WHEN b.by IS NOT NULL THEN 'overlap' ELSE g.decision END AS decision,
-               CASE WHEN b.by IS NOT NULL THEN 'run ' || b.by || ' is not over' ELSE g.reason END AS reason
+               CASE WHEN b.why IS NOT NULL THEN 'overlap' ELSE g.decision END AS decision,
+               coalesce(b.why, g.reason) AS reason
           FROM given g
           LEFT JOIN made m ON m.job = g.job AND m.slot_at = g.slot_at
-          LEFT JOIN blocked b ON b.job = g.job AND b.slot_at = g.slot_at
+          LEFT JOIN barred b ON b.job = g.job AND b.slot_at = g.slot_at
     ), ledger AS (
         INSERT INTO jobsd.slot (job, slot_at, to_at, count, decision, reason, run, node, wait_until)
         SELECT o.job, o.slot_at, o.to_at, o.count, o.decision, o.reason,
@@ -94,11 +118,17 @@ END_WAIT = """
           FROM jobsd.slot s
          WHERE s.job = $1 AND s.slot_at = $2 AND s.decision = 'waiting'
            FOR UPDATE SKIP LOCKED
-    ), made AS (
-        INSERT INTO jobsd.run (job, slot_at, due_at, lock_key, priority, params, dry_run, actor)
-        SELECT job, slot_at, now(), $6, $7, $8::jsonb, $9, 'schedule'
+    ), full_up AS MATERIALIZED (
+        SELECT 'all ' || $11::integer || ' active runs that it may have are there' AS why
           FROM mine
          WHERE $3 IN ('ran', 'caught_up')
+           AND CASE WHEN $11::integer IS NULL THEN false ELSE jobsd.room(job, $11::integer) < 1 END
+    ), made AS (
+        INSERT INTO jobsd.run (job, slot_at, due_at, lock_key, priority, params, dry_run, permanent, capped, actor)
+        SELECT job, slot_at, now(), $6, $7, $8::jsonb, $9, $10, CASE WHEN $11::integer IS NOT NULL THEN true END,
+               'schedule'
+          FROM mine
+         WHERE $3 IN ('ran', 'caught_up') AND NOT EXISTS (SELECT FROM full_up)
             ON CONFLICT (job, slot_at) WHERE slot_at IS NOT NULL DO NOTHING
         RETURNING id, job
     ), noted AS (
@@ -106,7 +136,9 @@ END_WAIT = """
         SELECT id, 1, 'queued', 'schedule', job FROM made
     )
     UPDATE jobsd.slot s
-       SET decision = $3, reason = $4, wait_until = NULL, node = $5, decided_at = now(), run = (SELECT id FROM made)
+       SET decision = CASE WHEN EXISTS (SELECT FROM full_up) THEN 'overlap' ELSE $3 END,
+           reason = coalesce((SELECT why FROM full_up), $4),
+           wait_until = NULL, node = $5, decided_at = now(), run = (SELECT id FROM made)
       FROM mine m
      WHERE s.job = m.job AND s.slot_at = m.slot_at
  RETURNING s.run
@@ -165,6 +197,8 @@ class Wanted:
     priority: int
     params: Mapping[str, object]
     dry_run: bool
+    permanent: bool = False
+    max_active: int | None = None  # of its job
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +215,9 @@ async def decide(db: Db, moves: Sequence[Move], wanted: Sequence[Wanted], node: 
     """Write the decisions of all jobs whose `old_to` still stands, with the runs that they make, in one statement.
 
     Returns a row for each decision of those jobs (job, slot_at, to_at, count, decision, reason, run); a job with no row
-    was decided by another node.
+    was decided by another node, or its cap is held just now.
     """
+    caps = {w.job: w.max_active for w in wanted if w.max_active is not None}
     return await db.fetch(
         DECIDE,
         [m.job for m in moves],
@@ -204,6 +239,9 @@ async def decide(db: Db, moves: Sequence[Move], wanted: Sequence[Wanted], node: 
         [orjson.dumps(w.params).decode() for w in wanted],
         [w.dry_run for w in wanted],
         node,
+        list(caps),
+        list(caps.values()),
+        [w.permanent for w in wanted],
     )
 
 
@@ -225,6 +263,8 @@ async def end_wait(db: Db, wanted: Wanted, node: NodeId) -> int | None:
         wanted.priority,
         orjson.dumps(wanted.params).decode(),
         wanted.dry_run,
+        wanted.permanent,
+        wanted.max_active,
     )
     return run
 
