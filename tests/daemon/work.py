@@ -125,3 +125,15 @@ async def exits_later() -> None:
 
 async def blocks_the_loop(ctx: JobContext) -> None:
     time.sleep(2)  # what no job in the loop may do
+
+
+async def marks(ctx: JobContext) -> None:
+    """One line when it begins and one when it ends, with its key if it has one."""
+    mark = f"{ctx.run_id} {ctx.fence} {ctx.params['key'] if ctx.job == 'keyed' else '-'}\n".encode()
+    file = os.open(ctx.params["file"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, b"begin " + mark)
+        await asyncio.sleep(0)
+        os.write(file, b"end " + mark)
+    finally:
+        os.close(file)
