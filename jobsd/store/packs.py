@@ -27,8 +27,6 @@ COMPARISONS: Mapping[str, str] = MappingProxyType({"is": "=", "at_least": ">=", 
 ACTION_S = 10.0  # for each of an action's statements
 RULES = ("23", "P0001")  # SQLSTATEs of constraints and of what triggers raise
 
-READ_ONLY = "SET TRANSACTION READ ONLY"
-
 
 class RuleBroken(Exception):
     """A constraint or a trigger of the database refused it, and nothing of it is done. The text is the database's."""
@@ -44,8 +42,7 @@ class Wanted:
 
 async def rows(db: Db, view: View, wanted: Wanted, limit: int) -> list[dict[str, Any]]:
     """At most `limit` rows as JSON, in a read-only transaction. Raises `Unavailable`, also when it takes too long."""
-    async with db.transaction() as session:
-        await session.execute(READ_ONLY)
+    async with db.session() as session, session.transaction(readonly=True):
         found = await session.fetch(statement(view, wanted), limit, *wanted.filters.values(), *wanted.after)
     return [orjson.loads(row["row"]) for row in found]
 

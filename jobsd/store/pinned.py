@@ -1,0 +1,54 @@
+"""A `Db` whose every session is one transaction, which is rolled back. For tests of jobs (`jobsd.testing`)."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+import asyncpg
+
+from jobsd.store import db
+from jobsd.store.one_connection import OneConnection, OneTransaction
+
+CLOSE_S = 5.0
+STATEMENT_S = 60.0
+AS_IT_WAS = "RESET ALL"
+
+
+class Pinned(db.Db):
+    """A `Db` whose every session is the one transaction."""
+
+    def __init__(self, con: asyncpg.Connection, schema: str) -> None:
+        super().__init__("", schema, 1, "jobsd test", STATEMENT_S)
+        self.one = OneTransaction(con)
+        self.connection = OneConnection(self.one)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[db.Session]:
+        yield db.Session(cast("asyncpg.Connection", self.connection), self.schema, STATEMENT_S)
+
+    @asynccontextmanager
+    async def own(self, *, fence: int, run_id: int) -> AsyncIterator[OneConnection]:
+        """What a job gets for a connection of its own: `dedicated`, in the transaction."""
+        con = OneConnection(self.one)
+        await con.fetchrow(db.IDENTIFY, str(fence), str(run_id))
+        try:
+            yield con
+        finally:
+            await con.abandon()
+            await con.execute(AS_IT_WAS)
+
+    async def close(self) -> None:
+        """Nothing: `rolled_back` does."""
+
+
+@asynccontextmanager
+async def rolled_back(url: str, schema: str = "jobsd") -> AsyncIterator[Pinned]:
+    """A transaction for the block; undone at its end, whatever happens. Raises `Unavailable`, `JobsdError`."""
+    con = await db.connect(url, application_name="jobsd test", settings={"lock_timeout": "10s"})
+    try:
+        await con.transaction().start()
+        yield Pinned(con, schema)
+    finally:
+        with suppress(Exception):  # closing rolls back; a connection that is broken has done so already
+            await db.bounded(con, con.close(timeout=CLOSE_S), CLOSE_S)
+        con.terminate()
