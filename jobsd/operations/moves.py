@@ -165,7 +165,8 @@ def moved_on(found: Standing, who: Who) -> JobsdError:
 def wrong_state(found: Standing, act: Act) -> JobsdError:
     """E0502 with the state and what it allows, also for programs."""
     state = RunState(found.state)
-    where = " and ".join(where_allowed(act))
+    *others, last = where_allowed(act)
+    where = f"{', '.join(others)} and {last}" if others else last
     may = [str(one) for one in allowed(state, permanent=found.permanent)]
     refused = problem(
         "E0502",

@@ -19,9 +19,9 @@ TRAIL = "SELECT act, actor, reason FROM jobsd.audit WHERE run = $1 ORDER BY sequ
 
 
 async def running(here: Here, job: str = "ping", **keys: Any) -> ClaimedRun:
-    """A run that this node has claimed."""
-    await enqueued(here.db, job, **keys)
-    return (await here.keeper.claim(request(here, job))).runs[0]
+    """A run that this node has claimed, and no other with it."""
+    await enqueued(here.db, job, priority=0, **keys)
+    return (await here.keeper.claim(request(here, job, limit=1))).runs[0]
 
 
 async def ended(here: Here, run: ClaimedRun, outcome: Outcome) -> RunId:

@@ -245,7 +245,7 @@ async def test_an_atomic_run_is_failed_by_force_only_when_it_is_stale(db: Db, re
     async with node(db) as here:
         run = await run_in(here, RunState.RUNNING, "draft")
         await silent_for(db, run, timedelta(minutes=9))
-        with pytest.raises(JobsdError, match="E0518.*it can be failed by force once it was not heard of for 10m"):
+        with pytest.raises(JobsdError, match=r"E0518.*it can be failed by force once it was not heard of for 10m"):
             await moves.force_fail(db, registry, run, "unix:alice", "hangs")
 
         await silent_for(db, run, timedelta(minutes=11))
