@@ -51,6 +51,14 @@ class Client:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return self._ask("POST", path, json.dumps(body or {}).encode(), headers)
 
+    def patch(self, path: str, body: Mapping[str, Any]) -> Any:
+        self.connection.close()
+        return self._ask("PATCH", path, json.dumps(body).encode())
+
+    def delete(self, path: str, **query: object) -> Any:
+        self.connection.close()  # as for a post
+        return self._ask("DELETE", path + query_string(query))
+
     def pages(self, path: str, limit: int, **query: object) -> Iterator[Mapping[str, Any]]:
         """Up to `limit` items of a list, over as many pages as that takes."""
         cursor: str | None = None

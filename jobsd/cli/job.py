@@ -1,14 +1,17 @@
 """`jobsd job`: the jobs there are, one of them whole, its next slots, why it does not run, switching it off and on."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from jobsd.cli import render, words
+from jobsd.cli import render, values, words
 from jobsd.cli.next import next_
 from jobsd.cli.render import Column
 from jobsd.cli.run import COLUMNS as RUNS
+from jobsd.cli.run_acts import ask, counted
 
 
 def _enabled(job: Mapping[str, Any]) -> str:
@@ -31,6 +34,7 @@ FACTS = (
     Column("enabled", "IS", show=_enabled),
     Column("disabled_by"),
     Column("disabled_reason", "BECAUSE"),
+    Column("disabled_until", "UNTIL", "ago"),
     Column("next_at", "NEXT", "ago"),
     Column("next", "THEN", show=lambda job: _instants(job["next"][1:])),
     Column("last_run"),
@@ -43,7 +47,8 @@ FACTS = (
     Column("runbook", show=lambda job: _lines(job["runbook"])),
     Column("definition", show=lambda job: _lines(job["definition"])),
 )
-SWITCHED = (Column("name"), Column("enabled"))
+SWITCHED = (Column("name"), Column("enabled"), Column("disabled_until"))
+FILLED = tuple(map(Column, ("job", "slots", "ran", "missing", "made", "first_slot_at", "last_slot_at")))
 WHY = (Column("job"), Column("running"), Column("reasons"), Column("next_at"))
 
 
@@ -140,24 +145,74 @@ def enable(ctx: click.Context, name: str, reason: str | None) -> None:
 
 @job.command("disable")
 @click.argument("name", metavar="JOB")
+@click.option("--for", "lasts", metavar="SPAN", help="Enable it again by itself after so long: 2h, 1d. Default: never.")
 @click.option("--reason", metavar="TEXT", help="Why, for the audit log.")
 @click.pass_context
-def disable(ctx: click.Context, name: str, reason: str | None) -> None:
+def disable(ctx: click.Context, name: str, lasts: str | None, reason: str | None) -> None:
     """Run none of its slots and take none of its queued runs, until it is enabled. What runs goes on.
 
     \b
-    Example:
-      jobsd job disable nightly-report --reason "database moves today"
+    Examples:
+      jobsd job disable nightly-report --reason "until somebody looked at it"
+      jobsd job disable nightly-report --for 2h --reason "database moves today"
     """
-    _switch(ctx, name, "disable", reason)
+    if lasts:
+        values.duration("--for", lasts)
+    _switch(ctx, name, "disable", reason, lasts)
 
 
-def _switch(ctx: click.Context, name: str, act: str, reason: str | None) -> None:
+@job.command("backfill")
+@click.argument("name", metavar="JOB")
+@click.option("--from", "start", metavar="TIME", required=True, help="The first slot is not before: 2026-11-01T00:00Z.")
+@click.option("--to", "end", metavar="TIME", help="The last slot is not after. Default: now.")
+@click.option("--reason", metavar="TEXT", help="Why, for the audit log.")
+@click.option("--dry-run", is_flag=True, help="Only say which slots never ran.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@click.pass_context
+def backfill(ctx: click.Context, /, name: str, **asked: Any) -> None:
+    """Queue a run for each slot of a stretch of the past that never ran.
+
+    Slots that ran are left, so to ask twice is safe. What the ledger says of the slots stays.
+
+    \b
+    Examples:
+      jobsd job backfill nightly-report --from 2026-11-01T00:00Z --to 2026-11-08T00:00Z --dry-run
+      jobsd job backfill nightly-report --from 2026-11-01T00:00Z --reason "was disabled for a week"
+    """
     from jobsd.cli.client import client_of, segment
 
-    answer = client_of(ctx).post(f"/jobs/{segment(name)}/{act}", {"reason": reason} if reason else {})
+    client, now = client_of(ctx), datetime.now(UTC)
+    end = values.past("--to", asked["end"], now) if asked["end"] else now
+    body = {"from": values.past("--from", asked["start"], now).isoformat(), "to": end.isoformat()}
+    if asked["reason"]:
+        body["reason"] = asked["reason"]
+    path, only_count = f"/jobs/{segment(name)}/backfill", asked["dry_run"]
+    if not only_count and not asked["yes"] and sys.stdin.isatty():
+        missing = client.post(path, {**body, "dry_run": True})["missing"]
+        ask(f"Queue {counted(missing)} of {name}?")
+    filled(client.post(path, {**body, "dry_run": only_count}), render.output_of(ctx))
+
+
+def filled(answer: Mapping[str, Any], output: str) -> None:
+    """How many slots there are, how many never ran, what was queued for them."""
+    if output != "table":
+        return render.record(answer, FILLED, output)
+    click.echo(f"{answer['slots']} slots, {answer['ran']} of them ran; {answer['made']} runs queued")
+    if answer["missing"] and not answer["made"]:
+        first, last = (words.instant(answer[key]) for key in ("first_slot_at", "last_slot_at"))
+        if first and last:
+            click.echo(f"{answer['missing']} never ran, from {words.clock(first)} to {words.clock(last)}")
+    return None
+
+
+def _switch(ctx: click.Context, name: str, act: str, reason: str | None, lasts: str | None = None) -> None:
+    from jobsd.cli.client import client_of, segment
+
+    body = {key: value for key, value in (("reason", reason), ("for", lasts)) if value}
+    answer = client_of(ctx).post(f"/jobs/{segment(name)}/{act}", body)
     output = render.output_of(ctx)
     if output == "table":
-        click.echo(f"{name} is {_enabled(answer)}")
+        until = words.instant(answer.get("disabled_until"))
+        click.echo(f"{name} is {_enabled(answer)}{f' until {words.clock(until)}' if until else ''}")
     else:
         render.record(answer, SWITCHED, output)

@@ -39,6 +39,7 @@ COMMANDS = {
     "audit": Entry("jobsd.cli.audit:audit", "who did what and why; whether that was changed since", "Look"),
     "trigger": Entry("jobsd.cli.trigger:trigger", "run a job now", "Act"),
     "act": Entry("jobsd.cli.packs:act", "what packs offer: jobsd act PACK.ACTION", "Act"),
+    "emergency-stop": Entry("jobsd.cli.emergency_stop:emergency_stop", "end everything that runs, on all nodes", "Act"),
     "reload": Entry("jobsd.cli.reload:reload", "have the daemon read its configuration again", "Act"),
     "token": Entry("jobsd.cli.token:token", "who may ask over TCP: create, list, revoke", "Set up"),
     "db": Entry("jobsd.cli.db:db", "schema: migrate, status, the SQL that is used", "Set up"),

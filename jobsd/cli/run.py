@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from jobsd.cli import render, words
+from jobsd.cli import render, run_acts, words
 from jobsd.cli.render import Column, Row
 from jobsd.domain.run import RunState
 
@@ -82,6 +82,10 @@ def _mebibytes(size: int | None) -> str:
 @click.group("run")
 def run() -> None:
     """Runs: the requests to execute a job, and what became of them."""
+
+
+for act in run_acts.COMMANDS:
+    run.add_command(act)
 
 
 @run.command("list")

@@ -80,5 +80,12 @@ def moment(option: str, text: str, now: datetime) -> datetime:
         raise unfit(option, f'an instant like 2026-11-22T02:30:00+01:00, or a span like 15m, got "{text}"') from error
 
 
+def past(option: str, text: str, now: datetime) -> datetime:
+    """An ISO instant (without a zone: this machine's), or how long ago: 7d."""
+    if text[:1].isdigit() and text[-1:].isalpha() and not text.endswith("Z"):
+        return now - duration(option, text)
+    return moment(option, text, now)
+
+
 def unfit(option: str, expected: str) -> JobsdError:
     return problem("E0101", f"{option}: expected {expected}", exit_code=Exit.USAGE)
