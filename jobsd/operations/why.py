@@ -54,7 +54,7 @@ def _switched_off(job: JobDefinition, switch: Row | None, registry: Registry) ->
 
 
 def _nobody_to_take_it(job: JobDefinition, nodes: Sequence[Row]) -> Iterator[Reason]:
-    if any(job.pool in node["pools"] for node in nodes):
+    if job.external or any(job.pool in node["pools"] for node in nodes):
         return
     served = sorted({pool for node in nodes for pool in node["pools"]})
     there = f"the live nodes serve {', '.join(served)}" if nodes else "no node is live"
@@ -64,7 +64,8 @@ def _nobody_to_take_it(job: JobDefinition, nodes: Sequence[Row]) -> Iterator[Rea
 def _held_back(job: JobDefinition, running: Sequence[Row], waiting: Sequence[Row], now: datetime) -> Iterator[Reason]:
     """Why its queued runs are not taken: their time, the limit on the job, the key that another run holds."""
     for row in running:
-        text = f"run {row['id']} is running on {row['node']}, for {_span(now - row['started_at'])}"
+        where = "in another program" if job.external else f"on {row['node']}"
+        text = f"run {row['id']} is running {where}, for {_span(now - row['started_at'])}"
         yield Reason(code="running", text=text)
     if job.concurrency is not None and len(running) >= job.concurrency:
         yield Reason(code="no_place", text=f"all {job.concurrency} places of its concurrency are taken")
@@ -74,6 +75,9 @@ def _held_back(job: JobDefinition, running: Sequence[Row], waiting: Sequence[Row
         elif row["later"]:
             text = f"run {row['id']} is due at {_instant(row['due_at'])}, in {_span(row['due_at'] - now)}"
             yield Reason(code="due_later", text=text)
+        elif job.external:
+            text = f"run {row['id']} waits for a program to start it: POST /api/v1/runs/{row['id']}/start"
+            yield Reason(code="waits_for_program", text=text)
 
 
 def _holder(row: Row, now: datetime) -> str:

@@ -185,7 +185,7 @@ class Depth:
     due: int
     later: int
     running: int
-    oldest_due_s: float  # how long the oldest one of an enabled job has been due; 0 without one
+    oldest_due_s: float  # how long the oldest one that a node should have taken has been due; 0 without one
 
 
 DEPTH = """
@@ -202,7 +202,8 @@ DEPTH = """
                    SELECT r.due_at
                      FROM jobsd.run r
                     WHERE r.ready AND r.priority = p.priority AND r.due_at <= now()
-                      AND NOT EXISTS (SELECT FROM jobsd.job j WHERE j.name = r.job AND NOT j.enabled)
+                      AND NOT EXISTS (SELECT FROM jobsd.job j
+                                       WHERE j.name = r.job AND (NOT j.enabled OR j.definition @> '{"external": true}'))
                     ORDER BY r.due_at
                     LIMIT 1) o) AS oldest_due_s
 """

@@ -382,9 +382,10 @@ SELECT s.job, s.slot_at, s.to_at, s.count, s.decision, s.reason, s.run, n.name A
 CREATE VIEW jobsd.nodes AS
 SELECT id, name, host, pid, version, pools, registry, state, beat, beat_at, started_at, ended_at, evidence FROM jobsd.node;
 
--- Queued runs of enabled jobs that nobody has taken a minute past their time: answers also with every daemon dead.
+-- Queued runs of enabled jobs that no node has taken a minute past their time: answers also with every daemon dead. Those
+-- of external jobs wait for a program and are left out.
 CREATE VIEW jobsd.overdue AS
 SELECT r.id AS run, r.job, r.due_at, now() - r.due_at AS overdue_by
   FROM jobsd.run r
-  JOIN jobsd.job j ON j.name = r.job AND j.enabled
+  JOIN jobsd.job j ON j.name = r.job AND j.enabled AND NOT j.definition @> '{"external": true}'
  WHERE r.ready AND r.due_at < now() - interval '1 minute';

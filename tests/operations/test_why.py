@@ -142,3 +142,15 @@ OVERLAP = """
     INSERT INTO jobsd.slot (job, slot_at, to_at, decision, reason, node)
     VALUES ('second', $1, $1, 'overlap', 'run 7 is not over', $2)
 """
+
+
+@pytest.mark.req("D1")
+async def test_a_run_that_waits_for_its_program_says_how_to_start_it(db: Db, tmp_path: Path) -> None:
+    registry = registry_of(tmp_path, "[jobs.outside]\nexternal = true\n")
+    await registered(db, *registry.jobs.values())
+    (run,) = await enqueued(db, "outside")
+
+    found = await told(db, registry, "outside")
+
+    assert found["waits_for_program"] == f"run {run} waits for a program to start it: POST /api/v1/runs/{run}/start"
+    assert "no_node" not in found
