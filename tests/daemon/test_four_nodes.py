@@ -6,6 +6,7 @@ the figures on the terminal.
 
 import asyncio
 import os
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -28,6 +29,13 @@ SETTINGS = {"lease": QUICK, "log": {"format": "json", "level": "warning"}}
 OPEN = "SELECT count(*) FROM (SELECT FROM jobsd.run WHERE state IN ('queued', 'running') LIMIT 1) AS open"
 DONE = "SELECT count(*) >= $1 FROM (SELECT FROM jobsd.run WHERE state = 'completed' LIMIT $1) AS over"
 
+AT_WORK = """
+    SELECT count(*)
+      FROM jobsd.run r
+      JOIN jobsd.node n ON n.id = r.node AND n.name = $1
+     WHERE r.state = 'running'
+"""
+
 
 def registry(file: Path) -> str:
     handler = f'handler = "tests.daemon.work:marks"\nparams = {{ file = "{file}", key = 0 }}\n'
@@ -46,6 +54,16 @@ async def ask_for(node: Daemon, job: str) -> list[int]:
     return ids
 
 
+async def kill_at_work(node: Daemon, db: Db) -> None:
+    """Kill -9 while it has runs: frozen first, so that what is seen of it stays so."""
+    while True:
+        node.signal(signal.SIGSTOP)
+        if await db.fetchval(AT_WORK, node.settings["daemon"]["name"]):
+            return await node.kill9()
+        node.signal(signal.SIGCONT)
+        await asyncio.sleep(0.01)
+
+
 @pytest.mark.timeout(900)
 @pytest.mark.req("P3", "P4", "P5", "P7", "C4", "F1", "F8")
 async def test_of_many_runs_on_four_nodes_none_is_lost_or_done_twice_when_one_node_is_killed(
@@ -59,7 +77,7 @@ async def test_of_many_runs_on_four_nodes_none_is_lost_or_done_twice_when_one_no
     free, keyed = await ask_for(nodes[0], "free"), await ask_for(nodes[1], "keyed")
     asked_s = monotonic() - began_s
     await eventually(lambda: db.fetchval(DONE, RUNS), True, patience_s=400)
-    await nodes[2].kill9()
+    await kill_at_work(nodes[2], db)
     await eventually(lambda: db.fetchval(OPEN), 0, patience_s=400)
     took_s = monotonic() - began_s
     assert await asyncio.gather(*(node.stop() for node in nodes if node is not nodes[2])) == [0, 0, 0]
@@ -87,6 +105,7 @@ async def test_of_many_runs_on_four_nodes_none_is_lost_or_done_twice_when_one_no
     began = Counter(int(run) for word, run, *_ in marks if word == "begin")
     ended_by = {(int(run), int(fence)) for word, run, fence, _ in marks if word == "end"}
     lost = {run_id for run_id, each in outcomes.items() if "lost" in each}
+    assert lost
     assert {run_id for run_id, times in began.items() if times > 1} <= lost
     assert set(runs) - lost <= set(began)
     completed = await db.fetch("SELECT run, fence FROM jobsd.attempt WHERE outcome = 'completed'")

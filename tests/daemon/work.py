@@ -133,7 +133,7 @@ async def marks(ctx: JobContext) -> None:
     file = os.open(ctx.params["file"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, b"begin " + mark)
-        await asyncio.sleep(0)
+        await asyncio.sleep(0 if ctx.run_id % 10 else 0.05)
         os.write(file, b"end " + mark)
     finally:
         os.close(file)
