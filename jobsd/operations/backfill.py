@@ -10,14 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from jobsd.domain.errors import Exit, problem
 from jobsd.domain.job import JobDefinition
-from jobsd.domain.lock_key import lock_key_of
 from jobsd.domain.schedule import Cron, Interval, Schedule
+from jobsd.operations.enqueue import rows_of, together
 from jobsd.operations.jobs import definition_of
+from jobsd.operations.run_requests import RunRequest
 from jobsd.operations.runs import Instant, Words
 from jobsd.registry.load import Registry
 from jobsd.store import backfill as ledger
 from jobsd.store import jobs as registered
-from jobsd.store import queue
 from jobsd.store.db import Db
 from jobsd.store.queue import NewRun
 
@@ -52,7 +52,7 @@ async def backfill(db: Db, registry: Registry, name: str, request: BackfillReque
     """Queue a run, due now, for each slot of the stretch that never ran; with `dry_run` only say which those are.
 
     Raises E0501, E0519 (its schedule has no slots of its own), E0507 (not a stretch of the past, or one of more than
-    10,000 slots), E0514 (max_active).
+    10,000 slots), E0504 (its lock key needs parameters), E0514 (max_active).
     """
     job = definition_of(registry, name)
     slots = slots_of(name, registry.schedules[name], request)
@@ -60,8 +60,8 @@ async def backfill(db: Db, registry: Registry, name: str, request: BackfillReque
     missing = [slot for slot in slots if slot not in taken]
     made: list[int] = []
     if missing and not request.dry_run:
-        new = replace(await _new_run(db, registry, job), actor=actor, reason=request.reason)
-        made = await _queue(db, new, missing)
+        (new,) = await rows_of(db, registry, job, [RunRequest()], actor=actor, reason=request.reason)
+        made = await _queue(db, job, new, missing)
     return Backfilled(
         job=name,
         slots=len(slots),
@@ -89,23 +89,11 @@ def slots_of(name: str, schedule: Schedule, request: BackfillRequest) -> list[da
     return schedule.latest(before, request.end, MOST)
 
 
-async def _new_run(db: Db, registry: Registry, job: JobDefinition) -> NewRun:
-    """What the runs of all slots have in common."""
-    key = lock_key_of(job.key_template, job.params)
-    return NewRun(
-        job=job.name,
-        actor="",
-        priority=job.priority,
-        params=job.plain_params,
-        dry_run=job.dry_run or registry.settings.daemon.dry_run,
-        lock_key=(await registered.lock_keys(db, [key]))[key] if key else None,
-    )
-
-
-async def _queue(db: Db, new: NewRun, slots: list[datetime]) -> list[int]:
-    """One run a slot, the earliest first, and an audit entry for the whole."""
-    queued = await queue.enqueue(db, [replace(new, slot_at=slot) for slot in slots])
-    made = [int(run.id) for run in queued if run.created]
-    stretch = {"from": slots[0], "to": slots[-1], "runs": len(made)}
-    await registered.audit(db, "backfill", new.actor, job=new.job, reason=new.reason or "", detail=stretch)
+async def _queue(db: Db, job: JobDefinition, new: NewRun, slots: list[datetime]) -> list[int]:
+    """One run a slot, the earliest first, and an audit entry for the whole; all or nothing."""
+    async with db.transaction() as session:
+        queued = await together(session, job, [replace(new, slot_at=slot) for slot in slots])
+        made = [int(run.id) for run in queued if run.created]
+        stretch = {"from": slots[0], "to": slots[-1], "runs": len(made)}
+        await registered.audit(session, "backfill", new.actor, job=job.name, reason=new.reason or "", detail=stretch)
     return made

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from jobsd.domain.run import ClaimedRun, Fence, NodeId, RunId
+from jobsd.store import queue
 from jobsd.store.db import Db, Row, Session
 from jobsd.store.runs import claimed_run
 
@@ -73,9 +74,6 @@ CAPPED = """
      WHERE r.id = ANY ($1::bigint[]) AND r.state = 'failed'
      ORDER BY r.job, r.id
 """
-ROOM = """
-    SELECT jobsd.room($1, $2)
-"""
 
 
 async def _without_room(tx: Session, runs: Sequence[RunId]) -> tuple[set[RunId], set[RunId]]:
@@ -85,7 +83,7 @@ async def _without_room(tx: Session, runs: Sequence[RunId]) -> tuple[set[RunId],
         by_job.setdefault((row["job"], row["max_active"]), []).append(RunId(row["id"]))
     counting, crowded = set[RunId](), set[RunId]()
     for (job, most), ids in by_job.items():
-        room = max(0, await tx.fetchval(ROOM, job, most))
+        room = max(0, await queue.room(tx, job, most))
         counting.update(ids[:room])
         crowded.update(ids[room:])
     return counting, crowded
