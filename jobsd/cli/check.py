@@ -61,6 +61,21 @@ def database(ctx: click.Context) -> None:
     ok("database", "reachable")
     status.require_current()
     ok("schema", f'"{schema}", {counted(len(status.migrations), "migration")}')
+    ok("views", counted(db.run(url, views(url, schema)), "view"))
+
+
+async def views(url: str, schema: str) -> int:
+    """Have the server parse every pack's views; how many there are. Raises E0234 with all that it refuses."""
+    from jobsd.handlers import packs
+    from jobsd.store.db import Db
+    from jobsd.store.packs import refusal
+
+    every = [(pack.name, view) for pack in packs() for view in pack.views]
+    async with Db.open(url, schema) as db:
+        told = [(f"{pack}.{view.name}", await refusal(db, view)) for pack, view in every]
+    if wrong := [Problem("E0234", f"view {name}: {why}") for name, why in told if why]:
+        raise JobsdError(tuple(wrong), Exit.CONFIGURATION)
+    return len(every)
 
 
 def ok(what: str, detail: str) -> None:

@@ -12,6 +12,7 @@ from time import monotonic
 from traceback import format_exception
 from typing import NoReturn
 
+from jobsd import handlers
 from jobsd.daemon import signals, state
 from jobsd.daemon.drain import drain
 from jobsd.daemon.dump import dump
@@ -59,6 +60,7 @@ async def serve(load: Callable[[], Registry], on_ready: Callable[[Ready], None] 
     """
     began_s = monotonic()
     registry = load()
+    handlers.packs()  # one that cannot be imported is told now, not when somebody looks
     settings = registry.settings
     redactor = logs.setup(settings.log, Redactor(registry.secrets | secrets_of(settings, os.environ)))
     metrics = Metrics(registry.jobs)

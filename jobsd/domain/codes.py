@@ -38,6 +38,7 @@ CODES: Mapping[str, str] = {
     "E0231": "a handler cannot be found",
     "E0232": "a handler's parameters do not fit its model",
     "E0233": "a handler cannot be called as a job",
+    "E0234": "a pack's view is not one that PostgreSQL takes",
     # E03xx: database
     "E0301": "no database is configured",
     "E0302": "PostgreSQL cannot be reached",

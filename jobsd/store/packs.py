@@ -10,7 +10,7 @@ import asyncpg
 import orjson
 
 from jobsd.sdk import View
-from jobsd.store.db import Db, Session, Unavailable, connect, is_passing
+from jobsd.store.db import Db, Session, Unavailable, bounded, connect, is_passing
 
 TYPES: Mapping[str, str] = MappingProxyType(
     {
@@ -45,6 +45,17 @@ async def rows(db: Db, view: View, wanted: Wanted, limit: int) -> list[dict[str,
     async with db.session() as session, session.transaction(readonly=True):
         found = await session.fetch(statement(view, wanted), limit, *wanted.filters.values(), *wanted.after)
     return [orjson.loads(row["row"]) for row in found]
+
+
+async def refusal(db: Db, view: View) -> str | None:
+    """Why PostgreSQL does not take the view, with all its filters; None when it does. Raises `Unavailable`."""
+    whole = Wanted({each.name: "" for each in view.filters}, view.key)
+    async with db.session() as session:
+        try:
+            await bounded(session.con, session.con.prepare(session.text(statement(view, whole))), session.timeout_s)
+        except asyncpg.PostgresError as error:
+            return error.message or str(error)
+    return None
 
 
 def statement(view: View, wanted: Wanted) -> str:

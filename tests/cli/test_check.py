@@ -1,11 +1,13 @@
 """`jobsd check` finds before the start what the start would find."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from jobsd.domain.errors import Exit
 from tests.support.command import jobsd
+from tests.support.pack import ROOT, install
 
 GOOD = '[jobs.a]\ncommand = ["true"]\n[environments.test.log]\nlevel = "debug"\n'
 
@@ -58,6 +60,18 @@ def test_a_database_with_the_right_schema_is_ok(tmp_path: Path, database_url: st
     lines = ended.out.split("\n")
     assert lines[4] == "  ok  database       reachable"
     assert lines[5].startswith('  ok  schema         "jobsd", ')
+    assert re.fullmatch(r"  ok  views          \d+ views", lines[6])
+
+
+@pytest.mark.req("C8")
+def test_a_view_that_the_database_does_not_take_is_told(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "jobsd.toml").write_text(GOOD)
+    install(tmp_path, "shelf", "tests.support.pack:SHELF")
+
+    ended = jobsd("check", cwd=tmp_path, DATABASE_URL=database_url, PYTHONPATH=f"{tmp_path}:{ROOT}")
+
+    assert ended.code == Exit.CONFIGURATION
+    assert ended.err.startswith('error[E0234]: view shelf.books: relation "shelf.book" does not exist\n')
 
 
 @pytest.mark.req("C8")

@@ -1,6 +1,7 @@
 """A pack for tests of what serves packs: a shelf of books, in a schema of its own."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from jobsd.sdk import Action, ActionContext, Column, Filter, Fit, Pack, Refuse, View
 from jobsd.store.db import Db
 
+ROOT = Path(__file__).parents[2]
 SCHEMA = """
     CREATE SCHEMA shelf;
     CREATE TABLE shelf.book (
@@ -108,6 +110,14 @@ SHELF = Pack(
         Action("slip_away", "Slip away", Nothing, slip_away),
     ),
 )
+
+
+def install(folder: Path, name: str, where: str) -> None:
+    """Put an entry point into `folder`, which is then to be in PYTHONPATH: what an installed distribution has."""
+    info = folder / f"{name}-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[jobsd.packs]\n{name} = {where}\n")
 
 
 async def build(db: Db) -> None:
