@@ -22,6 +22,7 @@ from jobsd.store.feed import Position, Stretch
 
 LOOK_S = 0.5  # between two looks when nobody wakes it
 PAUSE_S = 0.1  # between two looks at the least
+LAST_LOOK_S = 1.0  # for what is told when the daemon stops
 BACKLOG = 20  # batches that a follower may be behind
 BEGINNING = Position(0, frozenset())
 
@@ -120,11 +121,15 @@ class Feed:
         self._woken.set()
 
     async def close(self) -> None:
-        """Let every follower go, with what it was told so far."""
+        """Let every follower go, told up to now: also how the runs ended that the daemon waited for."""
         self._closed = True
         if self._loop is not None:
             self._loop.cancel()
             await asyncio.gather(self._loop, return_exceptions=True)
+        if self._followers:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST_LOOK_S):
+                    await self._look_if_possible()
         self._let_go()
 
     def _let_go(self) -> None:

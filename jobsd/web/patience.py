@@ -36,6 +36,8 @@ async def sent(request: web.Request, response: web.StreamResponse, limit_s: floa
         if request.transport is not None:
             request.transport.abort()
         return False
+    except ConnectionError:
+        return True  # it has gone: nobody waits, and that is no mistake of ours
     return True
 
 

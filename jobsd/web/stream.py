@@ -11,13 +11,15 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from jobsd.operations.feed import TooSlow
+
 HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 RETRY_MS = 2000  # what a client waits before it comes back
 HEARTBEAT_S = 15.0
 
 
 class EventStream:
-    """One open answer. Every write raises `ConnectionError` when the client has gone, or does not read."""
+    """One open answer. A write raises `ConnectionError` when the client has gone, `TooSlow` when it does not read."""
 
     def __init__(self, request: web.Request, limit_s: float) -> None:
         self.response = web.StreamResponse(headers=HEADERS)
@@ -43,4 +45,4 @@ class EventStream:
         except TimeoutError as late:
             if self._request.transport is not None:
                 self._request.transport.abort()
-            raise ConnectionResetError("the client does not read") from late
+            raise TooSlow from late

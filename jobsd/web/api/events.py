@@ -1,5 +1,6 @@
 """/api/v1/events and /api/v1/runs/{run}/events: what happens, as it happens."""
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from jobsd.web.errors import Refused
 from jobsd.web.stream import HEADERS, HEARTBEAT_S, EventStream
 
 FEED = web.AppKey("feed", Feed)
+CHECK_S = 0.25  # how soon the end of a client is noticed to which nothing is said
 LAST = "Last-Event-ID"
 AFTER = Field(None, max_length=8000, description=f"an id of a stream; the header {LAST} says the same")
 
@@ -61,12 +63,19 @@ async def _streamed(request: web.Request, wanted: Wanted, after: str | None) -> 
             await _told(request, stream, follower)
         except TooSlow:
             request.app[DEPS].observe(Noted("client_too_slow", "info", {"path": request.path}))
+        except ConnectionError:
+            pass  # the client has gone, as clients do
         return stream.response
 
 
 async def _told(request: web.Request, stream: EventStream, follower: Follower) -> None:
-    while (batch := await follower.batch(HEARTBEAT_S)) is not None:
-        await stream.send([_plain(request, event) for event in batch.events], str(batch.position))
+    """The first batch tells the client where it is, and so does every heartbeat, though nothing has happened."""
+    loop = asyncio.get_running_loop()
+    beats_at = 0.0
+    while (batch := await follower.batch(CHECK_S)) is not None and request.transport is not None:
+        if batch.events or loop.time() >= beats_at:
+            await stream.send([_plain(request, event) for event in batch.events], str(batch.position))
+            beats_at = loop.time() + HEARTBEAT_S
 
 
 def _plain(request: web.Request, event: Told) -> tuple[str, dict[str, Any]]:
