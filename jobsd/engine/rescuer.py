@@ -6,18 +6,21 @@ its runs are settled as lost, with the evidence.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from time import monotonic
 
-from jobsd.domain.events import DatabaseTrouble, RunsLost
+from jobsd.domain.events import DatabaseTrouble, Noted, RunsLost
 from jobsd.domain.lifecycle import SettlePolicy, settle
-from jobsd.domain.outcome import Lost
-from jobsd.domain.run import ClaimedRun, NodeId
+from jobsd.domain.outcome import Lost, Settlement, by_force
+from jobsd.domain.run import ClaimedRun, NodeId, RunId
 from jobsd.engine.here import Here
 from jobsd.registry.settings import LeaseSettings
-from jobsd.store import history, locks, nodes, runs
+from jobsd.store import effects, history, locks, moves, nodes, runs
 from jobsd.store.db import Unavailable
 from jobsd.store.history import Ended
 from jobsd.store.locks import LockConnection
+from jobsd.store.moves import Forced
 from jobsd.store.nodes import OtherNode
 
 LOOK_S = 3.0
@@ -95,17 +98,53 @@ class Rescuer:
         if not await self._here.keeper.ask(lambda lock: _take(lock, node)):
             return  # its session is just being ended, or another rescuer is at work: next look
         try:
-            lost = await runs.running_on(self._here.db, node)
+            sessions = await self._end_sessions(node)
             reason = f"node {name} is gone: {evidence.get('proof', 'it stopped')}"
-            outcome, now = Lost(reason, evidence), self._here.keeper.now()
-            ended = [Ended(run, node, settle(run, self.policy(run.job), outcome, now), now) for run in lost]
-            if ended:
-                await history.settle(self._here.db, ended, self._here.actor)
-                self._here.observe(RunsLost(name, len(ended), reason))
+            now = self._here.keeper.now()
+            ended = []
+            left = await runs.running_on(self._here.db, node)  # some have just been committed by their own job
+            forced = await moves.forced_runs(self._here.db, left)
+            for run in left:
+                lost = Lost(reason, {**evidence, **sessions.get(run.id, {})})
+                ended.append(Ended(run, node, self._decided(run, lost, forced.get(run.id), now), now))
+            if settled := await self._write(ended):
+                self._here.observe(RunsLost(name, settled, reason))
             await nodes.drop_claims(self._here.db, node)
         finally:
             await self._here.keeper.ask(lambda lock: locks.free_node(lock, node))
         self.on_rescued()
+
+    def _decided(self, run: ClaimedRun, lost: Lost, forced: Forced | None, now: datetime) -> Settlement:
+        """What somebody wanted to fail has failed, whatever its job says of lost runs."""
+        if forced is None:
+            return settle(run, self.policy(run.job), lost, now)
+        failed = settle(run, self.policy(run.job), by_force(forced.actor, forced.reason), now)
+        return replace(failed, evidence=lost.evidence)
+
+    async def _end_sessions(self, node: NodeId) -> dict[RunId, Mapping[str, object]]:
+        """End the sessions in which its jobs still stand on their runs, however long they would; the evidence of each.
+
+        A frozen process, or one behind a dead link, may be between the completion of its run and the COMMIT.
+        """
+        attempts = [(run.id, run.fence) for run in await runs.running_on(self._here.db, node)]
+        ended = await effects.end_sessions(self._here.db, attempts) if attempts else []
+        return {each.run: {"session_ended": f"{each.application_name} (pid {each.pid})"} for each in ended}
+
+    async def _write(self, ended: Sequence[Ended]) -> int:
+        """Settle them; where somebody holds a run's row, each by itself, so that only that one waits. How many."""
+        if not ended:
+            return 0
+        try:
+            await history.settle(self._here.db, ended, self._here.actor)
+        except Unavailable as gone:
+            if not gone.blocked:
+                raise
+            if len(ended) == 1:
+                fields = {"run": ended[0].run.id, "job": ended[0].run.job, "error": str(gone)}
+                self._here.observe(Noted("run_not_rescued", "warning", fields))
+                return 0
+            return sum([await self._write([each]) for each in ended])
+        return len(ended)
 
 
 async def _take(lock: LockConnection, node: NodeId) -> bool:

@@ -7,6 +7,7 @@ is never executed again for that.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from jobsd.domain.events import DatabaseTrouble, Noted, RunEnded, RunRefused
@@ -98,10 +99,17 @@ class Settler:
                 return await history.settle(self._here.db, [each.ended for each in batch], self._here.actor, over)
             except Unavailable as gone:
                 self._here.observe(DatabaseTrouble("settler", str(gone)))
+                if gone.blocked:
+                    await self._make_way(batch)
                 await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
             except Exception as refused:  # a value that PostgreSQL will not store: one must not stop all
                 return await self._one_by_one(batch, over, refused)
+
+    async def _make_way(self, batch: list[_Waiting]) -> None:
+        """End sessions that still stand on runs whose attempt is over, such as one left open by what a job started."""
+        with suppress(Unavailable):
+            await effects.end_sessions(self._here.db, [(each.ended.run.id, each.ended.run.fence) for each in batch])
 
     async def _one_by_one(self, batch: list[_Waiting], over: list[Fence], refused: Exception) -> set[tuple[int, int]]:
         if len(batch) > 1:

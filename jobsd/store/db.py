@@ -30,6 +30,7 @@ class Unavailable(Exception):
     def __init__(self, cause: BaseException, *, unknown: bool = False) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__)
         self.unknown = unknown
+        self.blocked = isinstance(cause, asyncpg.LockNotAvailableError)  # somebody holds a row or table for too long
 
 
 # SQLSTATE classes that pass: connection, resources, operator intervention, deadlock, system, internal (a full disk)
@@ -208,13 +209,13 @@ class Db:
             con = self._idle.pop()
             if not con.is_closed():
                 return con
-        ms = str(round(self._statement_timeout_s * 1000))
+        ms = self._statement_timeout_s * 1000
         return await connect(
             self.url,
             application_name=self._application_name,
             settings={
-                "statement_timeout": ms,
-                "lock_timeout": ms,
+                "statement_timeout": str(round(ms)),
+                "lock_timeout": str(round(0.8 * ms)),  # first, so that one is told from the other
                 "idle_in_transaction_session_timeout": "60000",
             },
         )

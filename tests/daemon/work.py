@@ -137,3 +137,38 @@ async def marks(ctx: JobContext) -> None:
         os.write(file, b"end " + mark)
     finally:
         os.close(file)
+
+
+async def writes_exactly_once(ctx: JobContext) -> str:
+    """Its row in its own transaction; the first attempt stops where `params.stop` says."""
+    stop, first = ctx.params["stop"], ctx.attempt == 1
+    while not Path("begin").exists():
+        await asyncio.sleep(PAUSE_S)
+    async with ctx.transaction() as tx:
+        if first and stop == "begun":
+            await tx.execute("LOCK TABLE gate")
+        await tx.execute("INSERT INTO effect VALUES ($1, $2, $3)", ctx.run_id, stop, ctx.attempt)
+        if first and stop == "written":
+            await tx.execute("LOCK TABLE gate")
+        tx.result = {"attempt": ctx.attempt}
+    if stop == "committed":
+        trace("committed", ctx.job)
+        await asyncio.Event().wait()
+    return "not what is kept"
+
+
+def writes_exactly_once_plainly(ctx: SyncJobContext) -> str:
+    stop, first = ctx.params["stop"], ctx.attempt == 1
+    while not Path("begin").exists():
+        time.sleep(PAUSE_S)
+    with ctx.transaction() as tx:
+        if first and stop == "begun":
+            tx.execute("LOCK TABLE gate")
+        tx.execute("INSERT INTO effect VALUES ($1, $2, $3)", ctx.run_id, stop, ctx.attempt)
+        if first and stop == "written":
+            tx.execute("LOCK TABLE gate")
+        tx.result = {"attempt": ctx.attempt}
+    if stop == "committed":
+        trace("committed", ctx.job)
+        time.sleep(1000)
+    return "not what is kept"

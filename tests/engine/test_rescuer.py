@@ -26,6 +26,11 @@ async def claimed_by(here: Here) -> int:
     return (await here.keeper.claim(request(here))).runs[0].id
 
 
+async def claimed_with_fence(here: Here) -> tuple[int, int]:
+    run = await claimed_by(here)
+    return run, await here.db.fetchval("SELECT fence FROM jobsd.run WHERE id = $1", run)
+
+
 def freeze(here: Here) -> None:
     """Its session stays, its beat stands still: as under SIGSTOP."""
     beating = here.keeper._beating
@@ -118,3 +123,55 @@ async def test_what_a_thawed_node_writes_is_refused_and_kept(db: Db) -> None:
     assert moved == set()
     assert outcomes == {"lost", "rejected, stale"}
     assert await db.fetchval("SELECT state FROM jobsd.run") == "failed"
+
+
+STAND = "SELECT jobsd.complete($1, $2)"
+
+
+@pytest.mark.req("P7", "P9")
+async def test_a_dead_nodes_transaction_that_still_holds_its_run_is_ended_and_told_in_the_evidence(db: Db) -> None:
+    async with node(db, "one") as one, node(db, "two") as two, db.session() as zombie:
+        run, fence = await claimed_with_fence(one)
+        pid = zombie.con.get_server_pid()
+        await zombie.execute("BEGIN")
+        await zombie.fetchval(STAND, run, fence)
+        freeze(one)
+        row = await until_settled(rescuer(two), db, run)
+
+    ended = await db.fetchval("SELECT evidence->>'session_ended' FROM jobsd.attempts")
+    assert (row["state"], row["error_kind"]) == ("failed", "lost")
+    assert ended == f"jobsd work (pid {pid})"
+
+
+@pytest.mark.req("P7", "P9")
+async def test_a_dead_nodes_run_that_its_own_transaction_has_completed_stays_completed(db: Db) -> None:
+    async with node(db, "one") as one, node(db, "two") as two:
+        run, fence = await claimed_with_fence(one)
+        await db.fetchval(STAND, run, fence)
+        freeze(one)
+        made = rescuer(two)
+        while await db.fetchval("SELECT count(*) FROM jobsd.claim"):
+            await made._look()
+            await asyncio.sleep(0.01)
+
+    assert await db.fetchval("SELECT state FROM jobsd.run WHERE id = $1", run) == "completed"
+    assert [row["outcome"] for row in await db.fetch("SELECT outcome FROM jobsd.attempts")] == ["completed"]
+
+
+@pytest.mark.req("P7", "P3")
+async def test_a_row_that_a_stranger_holds_keeps_no_other_run_of_a_dead_node_from_its_rescue(db: Db) -> None:
+    async with node(db, "one") as one, node(db, "two") as two, Db.open(db.url, statement_timeout_s=0.5) as hasty:
+        await registered(db, job())
+        await enqueued(db, count=3)
+        held, *free = [run.id for run in (await one.keeper.claim(request(one))).runs]
+        freeze(one)
+        made = rescuer(Here(hasty, two.keeper, two.pulse, two.observe, two.who))
+        async with db.transaction() as stranger:
+            await stranger.fetch("SELECT FROM jobsd.run WHERE id = $1 FOR SHARE", held)
+            for run in free:
+                await until_settled(made, db, run)
+            waiting = await db.fetchval("SELECT state FROM jobsd.run WHERE id = $1", held)
+        row = await until_settled(made, db, held)
+
+    assert waiting == "running"
+    assert row["state"] == "failed"

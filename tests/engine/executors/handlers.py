@@ -1,6 +1,7 @@
 """Jobs as their authors may write them, the bad ones included."""
 
 import asyncio
+import contextlib
 import ctypes
 import dataclasses
 import math
@@ -10,12 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from jobsd.sdk import JobContext, SyncJobContext, dry_run_aware
+from jobsd.sdk import Cancel, GiveUp, JobContext, RetryLater, SyncJobContext, Transaction, dry_run_aware
 
 
 class Params(BaseModel):
@@ -256,3 +258,156 @@ async def asks_its_database(ctx: JobContext) -> list[Any]:
 @dry_run_aware
 async def says_what_it_would(ctx: JobContext, params: Params) -> dict[str, Any]:
     return {"would_delete": params.count, "dry_run": ctx.dry_run}
+
+
+STEERING: dict[str, Callable[[], BaseException]] = {
+    "cancel": lambda: Cancel("the course is gone"),
+    "give up": lambda: GiveUp("the source is malformed"),
+    "later": lambda: RetryLater(timedelta(minutes=2), "the provider is busy"),
+    "later in seconds": lambda: RetryLater(1.5),
+    "in a group": lambda: ExceptionGroup("two", [RetryLater(5, "b"), ExceptionGroup("one", [RetryLater(9, "c")])]),
+    "beside a cancellation": lambda: ExceptionGroup("two", [RetryLater(5), Cancel("gone")]),
+    "beside a failure": lambda: ExceptionGroup("two", [RetryLater(5), ValueError("real")]),
+    "given up beside a failure": lambda: ExceptionGroup("two", [ValueError("real"), GiveUp("useless")]),
+    "silly": lambda: SillyCancel("never said"),
+}
+
+
+class SillyCancel(Cancel):
+    def __str__(self) -> str:
+        raise KeyboardInterrupt
+
+
+async def steers(ctx: JobContext) -> None:
+    raise STEERING[ctx.params["how"]]()
+
+
+def steers_plainly(ctx: SyncJobContext) -> None:
+    raise STEERING[ctx.params["how"]]()
+
+
+async def steers_from_a_cause(ctx: JobContext) -> None:
+    try:
+        raise RetryLater(7, "the provider is busy")
+    except RetryLater as busy:
+        raise RuntimeError("step load failed") from busy
+
+
+async def gives_up_from_a_cause(ctx: JobContext) -> None:
+    try:
+        int("x")
+    except ValueError as error:
+        raise GiveUp("this row will never fit") from error
+
+
+async def fails_after_a_cancellation(ctx: JobContext) -> None:
+    """Not `from` it: what was being handled is no cause."""
+    try:
+        raise Cancel("gone")
+    except Cancel:
+        raise ValueError("while tidying up")  # noqa: B904
+
+
+async def steers_in_a_task(ctx: JobContext) -> None:
+    async def busy() -> None:
+        raise RetryLater(3, "busy")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(busy())
+
+
+async def walks_a_pipeline(ctx: JobContext) -> None:
+    pipeline = ctx.pipeline({"load": 1, "condense": 8, "store": 1})
+    async with pipeline.step("load"):
+        pass
+    async with pipeline.step("condense") as step:
+        await step.progress(0.5, "half of it")
+    async with pipeline.step("store") as step:
+        await step.progress(0.5)
+
+
+def walks_a_pipeline_plainly(ctx: SyncJobContext) -> None:
+    pipeline = ctx.pipeline({"load": 1, "condense": 8, "store": 1})
+    with pipeline.step("load"):
+        pass
+    with pipeline.step("condense") as step:
+        step.progress(0.5, "half of it")
+    time.sleep(ctx.params.get("pause_s", 0))
+
+
+async def shows_progress(ctx: JobContext) -> None:
+    await ctx.progress(0.5)
+
+
+async def declares_a_pipeline(ctx: JobContext) -> None:
+    ctx.pipeline({"one": 1})
+
+
+def shows_progress_plainly(ctx: SyncJobContext) -> None:
+    ctx.progress(0.5)
+
+
+async def lives(ctx: JobContext) -> None:
+    await ctx.heartbeat()
+
+
+def lives_plainly(ctx: SyncJobContext) -> None:
+    for _ in range(1000):
+        ctx.heartbeat()
+
+
+async def writes(ctx: JobContext) -> str:
+    """One row and a result in its transaction, and as `params.then` says."""
+    async with ctx.transaction() as tx:
+        await tx.execute("INSERT INTO effect (run) VALUES ($1)", ctx.run_id)
+        tx.result = {"rows": await tx.fetchval("SELECT count(*) FROM effect")}
+        match ctx.params.get("then"):
+            case "raise":
+                raise ValueError("not so")
+            case "cancel":
+                raise Cancel("not needed")
+            case "commit":
+                await tx.execute("COMMIT")
+            case "garbage":
+                tx.result = object()
+            case "savepoint":
+                await undone_inside(ctx, tx)
+            case "wait":
+                await ctx.info("written")
+                await asyncio.Event().wait()
+    if ctx.params.get("then") == "fail after":
+        raise ValueError("too late")
+    return "said after the commit"
+
+
+async def undone_inside(ctx: JobContext, tx: Transaction) -> None:
+    with contextlib.suppress(ZeroDivisionError):
+        async with tx.transaction():
+            await tx.execute("INSERT INTO effect (run) VALUES ($1)", ctx.run_id)
+            raise ZeroDivisionError
+
+
+def writes_plainly(ctx: SyncJobContext) -> str:
+    with ctx.transaction() as tx:
+        tx.executemany("INSERT INTO effect (run) VALUES ($1)", [(ctx.run_id,)])
+        tx.result = {"rows": tx.fetchval("SELECT count(*) FROM effect"), "all": len(tx.fetch("TABLE effect"))}
+        assert tx.fetchrow("SELECT 1 AS one")["one"] == tx.result["rows"] == tx.result["all"]
+        if ctx.params.get("then") == "raise":
+            raise ValueError("not so")
+    return "said after the commit"
+
+
+@dry_run_aware
+async def writes_or_says_so(ctx: JobContext) -> None:
+    async with ctx.transaction() as tx:
+        tx.result = {"said": await tx.execute("INSERT INTO effect (run) VALUES ($1)", ctx.run_id)}
+
+
+@dry_run_aware
+def writes_or_says_so_plainly(ctx: SyncJobContext) -> None:
+    with ctx.transaction() as tx:
+        tx.result = {"said": tx.execute("INSERT INTO effect (run) VALUES ($1)", ctx.run_id)}
+
+
+def forges_progress(ctx: SyncJobContext) -> None:
+    os.write(int(sys.argv[2]), b'{"progress": [0.5, "forged", null, null]}\n')
