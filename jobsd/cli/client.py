@@ -6,9 +6,7 @@ person, the commands.
 
 import http.client
 import json
-import socket
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -16,22 +14,10 @@ import click
 
 from jobsd.cli.address import Address, find
 from jobsd.cli.problems import not_jobsd, refused_socket, rejected, unreachable
+from jobsd.client.connection import SocketConnection, url_connection
 
 TIMEOUT_S = 30.0
 PAGE = 200  # the API's largest
-
-
-class SocketConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        super().__init__("localhost", timeout=timeout_s)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self.path))
 
 
 class Client:
@@ -114,9 +100,7 @@ class Client:
 def connection(address: Address, timeout_s: float) -> http.client.HTTPConnection:
     if address.socket:
         return SocketConnection(address.socket, timeout_s)
-    parts = urlsplit(address.url or "")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname or "", parts.port, timeout=timeout_s)
+    return url_connection(address.url or "", timeout_s)
 
 
 def query_string(query: Mapping[str, object]) -> str:

@@ -51,6 +51,16 @@ def parse_size(text: object) -> int:
     return int(match[1]) * SIZES[match[2]]
 
 
+_SPAN = r"^([1-9][0-9]{0,2}[smhdw]){1,3}$"
+
+
+def parse_span(text: object) -> timedelta:
+    """Turn "90d" or "1h30m" into a timedelta that is neither 0 nor centuries. Raises `ValueError` likewise."""
+    if isinstance(text, str) and not re.fullmatch(_SPAN, text):
+        raise ValueError(f'expected a number and a unit, like "90d" or "1h30m", got {_quoted(text[:50])}')
+    return parse_duration(text)
+
+
 def _quoted(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
@@ -60,6 +70,12 @@ Duration = Annotated[
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
     WithJsonSchema({"type": "string", "title": "duration", "pattern": rf"^({_PART.pattern})+$|\$\{{"}),
+]
+Span = Annotated[
+    timedelta,
+    BeforeValidator(parse_span),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"title": "span", "type": "string", "pattern": _SPAN, "examples": ["90d", "1h30m"]}),
 ]
 Size = Annotated[
     int,

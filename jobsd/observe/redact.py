@@ -18,6 +18,8 @@ LONGEST = 16_000  # characters of one field that are looked at; the rest is cut 
 
 _NAMES = r"(?:pass(?:word|wd|phrase)|secret|token|api[_-]?key|private[_-]?key|authorization|cookie|dsn)"
 _SECRET_KEY = re.compile(rf"{_NAMES}s?(?:$|[_.-])|(?:database|direct)_url$", re.IGNORECASE)
+_ACTORS = frozenset({"actor", "created_by", "disabled_by", "revoked_by"})
+_ACTOR = re.compile(r"(?:token|unix|sql|node|signal):[\w.@-]{1,200}")  # "token:ci" is a name, and no secret
 _HINT = re.compile(
     "://|jobsd_|pass|secret|token|key|authoriz|cookie|dsn|bearer", re.IGNORECASE
 )  # without one, no look is needed
@@ -27,7 +29,7 @@ _IN_TEXT = re.compile(
     r"""|(?P<ours>\bjobsd_)[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])"""
     rf"""|(?P<auth>authorization["']?\s{{0,3}}[=:]\s{{0,3}}["']?(?:(?:bearer|basic|token|digest)\s)?)[^\s"',;}}\])]{{1,2000}}"""
     rf"""|(?P<bearer>\bbearer\s{{1,3}})[\w.~+/=-]{{16,2000}}"""
-    rf"""|(?P<key>\b[\w-]{{0,20}}{_NAMES}["']?\s{{0,3}}[=:]\s{{0,3}})"""
+    rf"""|(?P<key>(?<!\bby )\b[\w-]{{0,20}}{_NAMES}["']?\s{{0,3}}[=:]\s{{0,3}})"""
     r"""(?:"[^"\n]{1,500}"|'[^'\n]{1,500}'|[^\s"',;&}\])]{1,2000})""",
     re.IGNORECASE,
 )
@@ -59,7 +61,7 @@ class Redactor:
         """A copy of nested fields with every secret masked; keys count as text as well."""
         return {
             (key if _is_plain(key) else self.text(str(key))): (
-                MASK if _is_secret(key, value) else self._value(value, depth)
+                MASK if _is_secret(key, value) else value if _is_actor(key, value) else self._value(value, depth)
             )
             for key, value in fields.items()
         }
@@ -92,6 +94,10 @@ def _names_a_secret(key: str) -> bool:
 def _is_secret(key: object, value: object) -> bool:
     """Whether the key says so. A number is none: `total_tokens = 120` is a count."""
     return bool(value) and not isinstance(value, (bool, int, float)) and _names_a_secret(str(key))
+
+
+def _is_actor(key: object, value: object) -> bool:
+    return key in _ACTORS and isinstance(value, str) and _ACTOR.fullmatch(value) is not None
 
 
 def _masked(found: re.Match[str]) -> str:

@@ -3,12 +3,12 @@
 import hashlib
 import re
 import secrets
-from datetime import datetime, timedelta
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from jobsd.domain.duration import parse_duration
+from jobsd.domain.duration import Span
 from jobsd.domain.errors import Exit, problem
 from jobsd.domain.scope import Scope
 from jobsd.operations.pages import Page, cursor_of, word_of
@@ -22,22 +22,6 @@ USUAL = timedelta(days=90)
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 TOKEN = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
 
-_LIFETIME = r"^([1-9][0-9]{0,2}[smhdw]){1,3}$"
-
-
-def _lifetime(text: object) -> object:
-    """Up to three parts, none of them 0, so that no token is over before it begins, or outlives its keeper."""
-    if isinstance(text, str) and not re.fullmatch(_LIFETIME, text):
-        raise ValueError(f'expected a number and a unit, like "90d" or "12h", got "{text[:50]}"')
-    return parse_duration(text)
-
-
-Lifetime = Annotated[
-    timedelta,
-    BeforeValidator(_lifetime),
-    WithJsonSchema({"type": "string", "pattern": _LIFETIME, "examples": ["90d", "12h"]}),
-]
-
 
 class TokenRequest(BaseModel):
     """A token that is asked for."""
@@ -48,7 +32,7 @@ class TokenRequest(BaseModel):
         description='stands in the audit as "token:NAME", so a name is used once and never again'
     )
     scope: Scope = Field(description="read, trigger, operate or admin; each may do what those before it may")
-    expires: Lifetime | None = Field(USUAL, description='after so long, "90d"; null: never')
+    expires: Span | None = Field(USUAL, description='after so long, "90d"; null: never')
     reason: Words | None = Field(None, description="why, for the audit")
 
 
@@ -63,6 +47,13 @@ class TokenView(BaseModel):
     last_used_at: datetime | None = Field(description="to the minute")
     revoked_at: datetime | None
     revoked_by: str | None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def state(self) -> Literal["good", "expired", "revoked"]:
+        if self.revoked_at is not None:
+            return "revoked"
+        return "expired" if self.expires_at is not None and self.expires_at <= datetime.now(UTC) else "good"
 
 
 class NewToken(TokenView):

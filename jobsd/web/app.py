@@ -100,6 +100,8 @@ ROUTES = (
     Route("DELETE", "/api/v1/tokens/{token}", tokens.revoke, "admin"),
 )
 
+AN_ID = "{run:(?!(?:retry|cancel|delete)$)[^/]+}"  # beside it there are addresses for many runs at once
+
 HEADERS = {
     "Server": "jobsd",
     "Cache-Control": "no-store",
@@ -123,7 +125,7 @@ def build(deps: Deps) -> web.Application:
     for route in ROUTES:
         scope = None if route.scope == "open" else Scope(route.scope)
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
-            scopes[app.router.add_route(method, route.path, route.handle)] = scope
+            scopes[app.router.add_route(method, route.path.replace("{run}", AN_ID), route.handle)] = scope
     return app
 
 

@@ -9,10 +9,10 @@ import re
 
 from aiohttp import web
 
-from jobsd.domain.errors import JobsdError
 from jobsd.web.errors import refused
 
 _VERSION = re.compile(r'"(\d{1,9})-[0-9a-f]{16}"')
+TAG = r'^(\*|"[0-9]{1,9}-[0-9a-f]{16}")$'  # what `If-Match` may be
 
 
 def tag_of(body: bytes, version: int | None = None) -> str:
@@ -36,17 +36,3 @@ def expected_version(request: web.Request) -> int | None:
     if match is None:
         raise refused(412, "E0413", f"If-Match: expected one ETag of the run, got {', '.join(given)[:200]}")
     return int(match[1])
-
-
-def require(request: web.Request, version: int) -> None:
-    """Raises 412 when `If-Match` names another version than this one, the run's as it is now."""
-    expected = expected_version(request)
-    if expected is not None and expected != version:
-        raise moved_on(expected, version)
-
-
-def moved_on(expected: int, version: int) -> JobsdError:
-    """What is answered when it has changed since: to be raised."""
-    return refused(
-        412, "E0413", f"it has changed since: version {expected} was expected, it has {version}", "read it again"
-    )

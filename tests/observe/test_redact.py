@@ -37,6 +37,8 @@ def test_a_known_value_is_masked_plain_url_quoted_and_in_a_literal(text: str) ->
         ("sent bearer eyJhbGciOiJIUzI1NiJ9.x", "sent bearer ***"),
         ("SLACK_TOKEN=xoxb-1", "SLACK_TOKEN=***"),
         ("https://h/hook?token=abc&x=1", "https://h/hook?token=***&x=1"),
+        (f"curl failed, sent jobsd_{'aB3_-' * 8}xyz.", "curl failed, sent jobsd_***."),
+        ("token:abc", "token:***"),
     ],
 )
 def test_what_stands_where_a_secret_stands_is_masked_without_being_known(text: str, masked: str) -> None:
@@ -52,6 +54,8 @@ def test_what_stands_where_a_secret_stands_is_masked_without_being_known(text: s
         "http://127.0.0.1:8620/api/v1/jobs?limit=3",
         "lock_key=reports idempotency_key=2026-03-01",
         "total_tokens: 120",
+        "disabled by token:ci-deploy for the night",
+        f"jobsd_loop_last_advance_timestamp_seconds and jobsd_{'x' * 44}",
     ],
 )
 def test_ordinary_text_is_left_alone(text: str) -> None:
@@ -120,3 +124,17 @@ def test_a_libpq_string_gives_its_password() -> None:
     settings = Settings.model_validate({"database": {"url": "host=db1 password='libpq-canary' user=app"}})
 
     assert "libpq-canary" in secrets_of(settings, {})
+
+
+def test_an_actor_is_a_name_also_where_a_token_has_it() -> None:
+    fields = {"actor": "token:ci-deploy", "disabled_by": "token:ci", "token": "token:ci", "note": "token:ci"}
+
+    shown = Redactor().fields(fields)
+
+    assert shown == {"actor": "token:ci-deploy", "disabled_by": "token:ci", "token": "***", "note": "token:***"}
+
+
+def test_what_merely_stands_where_an_actor_stands_is_masked_all_the_same() -> None:
+    shown = Redactor(["swordfish"]).fields({"actor": "password=hunter2", "created_by": "it is swordfish"})
+
+    assert shown == {"actor": "password=***", "created_by": "it is ***"}

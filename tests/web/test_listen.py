@@ -19,9 +19,9 @@ import pytest
 from aiohttp import web
 
 from jobsd.domain.errors import JobsdError
-from jobsd.web.peers import peer_of
 from jobsd.web.listen import listening
 from jobsd.web.patience import PATIENCE, USUAL
+from jobsd.web.peers import peer_of
 from jobsd.web.port import tcp_socket
 from jobsd.web.unix import unix_socket
 from tests.support.wire import wire

@@ -1,13 +1,13 @@
 """What requests may say: query strings and small bodies as models, ids and names out of the path."""
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Annotated
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 
-from jobsd.domain.duration import Duration, parse_duration
+from jobsd.domain.duration import Span, parse_duration
 from jobsd.domain.errors import Exit, problem
 from jobsd.domain.run import RunId, RunState
 from jobsd.operations.pages import MOST, USUAL
@@ -15,7 +15,7 @@ from jobsd.operations.runs import FIRST, Instant, Words
 from jobsd.store.lists import RunFilter
 
 _SPAN = re.compile(r"(\d+(ms|[smhdw]))+")
-_ID = re.compile(r"[0-9]{1,18}")
+_ID = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def _since(text: object) -> object:
@@ -37,7 +37,7 @@ class PageQuery(Query):
     """One page of a list."""
 
     limit: int = Field(USUAL, ge=1, le=MOST)
-    cursor: str | None = Field(None, max_length=1000)
+    cursor: str | None = Field(None, max_length=1000, pattern=r"^[A-Za-z0-9_-]+$")
 
 
 class Narrowed(Query):
@@ -74,14 +74,14 @@ class AuditQuery(PageQuery):
 class ChainQuery(Query):
     """Which stretch of the chain."""
 
-    cursor: str | None = Field(None, max_length=1000)
+    cursor: str | None = Field(None, max_length=1000, pattern=r"^[A-Za-z0-9_-]+$")
 
 
 class ExportQuery(Query):
     """One page of the export."""
 
     limit: int = Field(1000, ge=1, le=5000)
-    cursor: str | None = Field(None, max_length=1000)
+    cursor: str | None = Field(None, max_length=1000, pattern=r"^[A-Za-z0-9_-]+$")
 
 
 class MessagesQuery(Query):
@@ -106,8 +106,8 @@ class Reasoned(Query):
 class DisableBody(Reasoned):
     """Why a job is switched off, and for how long."""
 
-    lasts: Duration | None = Field(
-        None, alias="for", gt=timedelta(0), description='then it is enabled by itself: "2h"; absent: by a person alone'
+    lasts: Span | None = Field(
+        None, alias="for", description='then it is enabled by itself: "2h"; absent: by a person alone'
     )
 
 

@@ -37,8 +37,7 @@ async def page(request: web.Request) -> web.Response:
 async def show(request: web.Request) -> web.Response:
     """One run, whole."""
     query_of(request, Query)
-    run = await runs.show(request.app[DEPS].db, run_of(request))
-    return answer(request, run, version=run.version)
+    return answer(request, await runs.show(request.app[DEPS].db, run_of(request)))
 
 
 @speaks(Page[AttemptView])
