@@ -43,12 +43,19 @@ def section(job: JobDefinition) -> Iterator[str]:
     yield f"## {job.name}\n"
     if job.description:
         yield f"{job.description.strip()}\n"
-    yield f"- **By hand:** `jobsd trigger {job.name} --wait`"
+    yield f"- **By hand:** {by_hand(job)}"
     yield f"- **When:** {when(job)}"
     yield f"- **Expected duration:** {job.runbook.duration or 'not declared'}; ended after {span(job)}"
     yield f"- **When it fails:** {on_failure(job)}"
     yield f"- **Owner:** {job.runbook.owner or 'not declared'}\n"
     yield from parameters(job)
+
+
+def by_hand(job: JobDefinition) -> str:
+    """The command; where another program does the work, what that has to do with it."""
+    if job.external:
+        return f"start its program; `jobsd trigger {job.name}` leaves a run for it to take"
+    return f"`jobsd trigger {job.name} --wait`"
 
 
 def when(job: JobDefinition) -> str:
@@ -59,7 +66,7 @@ def when(job: JobDefinition) -> str:
 
 
 def span(job: JobDefinition) -> str:
-    return words.span(job.timeout.total_seconds())
+    return words.span(job.limit.total_seconds())
 
 
 def on_failure(job: JobDefinition) -> str:
