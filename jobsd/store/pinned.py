@@ -11,7 +11,8 @@ from jobsd.store.one_connection import OneConnection, OneTransaction
 
 CLOSE_S = 5.0
 STATEMENT_S = 60.0
-AS_IT_WAS = "RESET ALL"
+# What goes with a connection: its settings, its temporary tables, its advisory locks.
+AS_NEW = ("RESET ALL", "DISCARD TEMP", "SELECT pg_advisory_unlock_all()")
 
 
 class Pinned(db.Db):
@@ -21,6 +22,7 @@ class Pinned(db.Db):
         super().__init__("", schema, 1, "jobsd test", STATEMENT_S)
         self.one = OneTransaction(con)
         self.connection = OneConnection(self.one)
+        self._own = 0  # open just now
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[db.Session]:
@@ -30,12 +32,15 @@ class Pinned(db.Db):
     async def own(self, *, fence: int, run_id: int) -> AsyncIterator[OneConnection]:
         """What a job gets for a connection of its own: `dedicated`, in the transaction."""
         con = OneConnection(self.one)
-        await con.fetchrow(db.IDENTIFY, str(fence), str(run_id))
+        self._own += 1
         try:
+            await con.fetchrow(db.IDENTIFY, str(fence), str(run_id))
             yield con
         finally:
+            self._own -= 1
             await con.abandon()
-            await con.execute(AS_IT_WAS)
+            for each in AS_NEW if not self._own else ():
+                await con.execute(each)
 
     async def close(self) -> None:
         """Nothing: `rolled_back` does."""

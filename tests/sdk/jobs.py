@@ -98,6 +98,16 @@ async def recover(ctx: JobContext) -> list[str]:
         return [row["text"] for row in await connection.fetch("SELECT text FROM note ORDER BY text")]
 
 
+async def leave_things(ctx: JobContext) -> str:
+    """What goes with a connection, and would be in the way of the next one."""
+    async with ctx.connect() as connection:
+        before = await connection.fetchval("SELECT current_setting('work_mem')")
+        await connection.execute("CREATE TEMPORARY TABLE scratch (n int)")
+        await connection.execute("SET work_mem = '1234kB'")
+        await connection.execute("SELECT pg_advisory_lock(7)")
+        return str(before)
+
+
 async def dangle(ctx: JobContext) -> None:
     """Names a note that is not there: only the COMMIT would tell."""
     async with ctx.connect() as connection, connection.transaction():

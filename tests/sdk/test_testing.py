@@ -9,6 +9,7 @@ from jobsd.domain.errors import JobsdError
 from jobsd.handlers import HandlerError
 from jobsd.sdk.testing import JobTest, job_test
 from jobsd.store.db import Db
+from jobsd.store.migrate import migrate
 from tests.sdk import jobs
 
 AT = datetime(2031, 5, 6, 7, 8, tzinfo=UTC)
@@ -183,6 +184,14 @@ async def test_an_error_undoes_what_it_would_undo_in_earnest_and_no_more(t: JobT
     assert [said.text for said in ended.messages] == ["undone", "undone", "CheckViolationError"]
 
 
+async def test_what_goes_with_a_connection_is_gone_for_the_next(t: JobTest) -> None:
+    first = await t.run(named("leave_things"))
+    second = await t.run(named("leave_things"))
+
+    assert (second.state, second.result) == ("completed", first.result)
+    assert await t.connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7") == 0
+
+
 async def test_constraints_that_wait_for_the_commit_are_checked_where_it_would_be(t: JobTest) -> None:
     ended = await t.run(named("dangle"))
 
@@ -273,6 +282,18 @@ async def test_a_schema_that_is_behind_is_refused(empty_database_url: str) -> No
     with pytest.raises(JobsdError, match="E0305"):
         async with job_test(empty_database_url):
             raise AssertionError("it must not begin")
+
+
+async def test_an_installation_with_another_schema_is_no_different(empty_database_url: str) -> None:
+    await migrate(empty_database_url, schema="other")
+    async with Db.open(empty_database_url) as db:
+        await db.execute(jobs.NOTES)
+
+    async with job_test(empty_database_url, schema="other") as t:
+        ended = await t.run(named("once"), {"text": "kept"})
+
+        assert (ended.state, await notes(t)) == ("completed", ["kept"])
+        assert await t.connection.fetchval("SELECT state FROM other.runs") == "completed"
 
 
 async def test_runs_follow_each_other_in_one_test(t: JobTest) -> None:
