@@ -210,7 +210,7 @@ BEGIN
                 'priority', e.item -> 'priority',
                 'due_at', to_char((e.item ->> 'due_at')::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
                 'tags', coalesce(nullif(e.item -> 'tags', 'null'), '{}'),
-                'dry_run', coalesce((e.item -> 'dry_run')::boolean, false)) AS asked) AS a
+                'dry_run', coalesce((e.item ->> 'dry_run')::boolean, false)) AS asked) AS a
      CROSS JOIN LATERAL (SELECT jobsd.lock_key_of(template, declared.defaults || (a.asked -> 'params')) AS name) AS k;
 
     ids := pg_get_serial_sequence(quote_ident(jobsd.here()) || '.run', 'id')::regclass;
@@ -224,7 +224,7 @@ BEGIN
     UPDATE jobsd.run r SET idempotency_key = NULL
      WHERE r.job = declared.name AND r.finished_at IS NOT NULL AND r.created_at < now() - interval '24 hours'
        AND r.idempotency_key = ANY (array_remove(keys, NULL));
-    most := (declared.definition -> 'max_active')::bigint;
+    most := (declared.definition ->> 'max_active')::bigint;
     IF most IS NOT NULL THEN
         places := jobsd.room(declared.name, most);
     END IF;
@@ -236,10 +236,10 @@ BEGIN
         INSERT INTO jobsd.run AS r (id, job, actor, priority, due_at, params, tags, dry_run, permanent, capped, lock_key,
                                     idempotency_key)
         SELECT g.id, declared.name, 'sql:' || session_user,
-               coalesce((g.asked -> 'priority')::smallint, (declared.definition -> 'priority')::smallint),
+               coalesce((g.asked ->> 'priority')::smallint, (declared.definition ->> 'priority')::smallint, 5),
                g.due_at, declared.defaults || (g.asked -> 'params'), g.asked -> 'tags',
-               (g.asked -> 'dry_run')::boolean OR (declared.definition -> 'dry_run')::boolean,
-               (declared.definition -> 'atomic')::boolean OR declared.definition -> 'keep' = '"forever"',
+               (g.asked ->> 'dry_run')::boolean OR declared.definition @> '{"dry_run": true}',
+               declared.definition @> '{"atomic": true}' OR declared.definition @> '{"keep": "forever"}',
                CASE WHEN most IS NOT NULL THEN true END, k.id, g.key
           FROM given g
           LEFT JOIN jobsd.lock_key k ON k.name = g.lock_key
