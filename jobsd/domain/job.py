@@ -8,14 +8,25 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from jobsd.domain.duration import Duration, Size
 from jobsd.domain.outcome import RetryPolicy
 from jobsd.domain.rate import Rate
+from jobsd.domain.retry_presets import PRESETS, spelt_out
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
 PRIORITIES: Mapping[str, int] = {"critical": 0, "high": 3, "medium": 5, "low": 8}  # 0 is the most urgent, 9 the least
+MEDIUM = PRIORITIES["medium"]
 FREE_SIGNALS = ("SIGUSR2", *(f"SIGRTMIN+{n}" for n in range(16)), *(f"SIGRTMAX-{n}" for n in range(15)))
 
 
@@ -72,6 +83,15 @@ class ScheduleSpec(Strict):
     missed_within: Duration = Field(timedelta(hours=1), description="how old a missed slot may be to be caught up on")
     overlap: Literal["skip", "wait"] = Field("skip", description="when the job's earlier run is not over yet")
     dst: Literal["debian", "literal", "skip", "once"] = Field("debian", description="rule for daylight saving")
+
+
+def parse_retry(value: object, info: ValidationInfo) -> object:
+    """A preset's table for its name. Raises `ValueError`, worded for the file's author."""
+    return spelt_out(value, info.data.get("priority", MEDIUM)) if isinstance(value, str) else value
+
+
+def _add_presets(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"enum": [*PRESETS]})
 
 
 class RetrySpec(Strict):
@@ -148,8 +168,10 @@ class JobDefinition(Strict):
     grace: Duration = Field(
         timedelta(seconds=5), description="from asking it to end (TERM, cancel) to ending it (KILL)"
     )
-    retry: RetrySpec | None = Field(None, description="absent: no retry")
-    priority: Priority = Field(5, description="critical, high, medium, low, or 0 (first) to 9 (last)")
+    priority: Priority = Field(MEDIUM, description="critical, high, medium, low, or 0 (first) to 9 (last)")
+    retry: Annotated[RetrySpec | None, BeforeValidator(parse_retry)] = Field(
+        None, description='absent: no retry; or a preset, "by-priority" or "queue"', json_schema_extra=_add_presets
+    )
     params: Mapping[str, Any] = Field({}, description="defaults of its parameters")
     isolation: Literal["loop", "process"] | None = Field(None, description="where a handler runs; plain ones: process")
     env: Mapping[str, str] = Field({}, description="added to a command's environment")

@@ -5,7 +5,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jobsd.domain.lifecycle import SettlePolicy, settle
-from jobsd.domain.outcome import Completed, Failed, Interrupted, Lost, Outcome, RetryPolicy, TimedOut, without_trace
+from jobsd.domain.outcome import (
+    Cancelled,
+    Completed,
+    Deferred,
+    Failed,
+    Interrupted,
+    Lost,
+    Outcome,
+    RetryPolicy,
+    TimedOut,
+    without_trace,
+)
 from jobsd.domain.run import ClaimedRun, Fence, RunId, RunState
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -32,6 +43,9 @@ def run(retries: int = 0) -> ClaimedRun:
         (Lost("node gone"), SettlePolicy(), RunState.FAILED, "failed", "JOB_LOST"),
         (Lost("node gone"), RESTARTABLE, RunState.QUEUED, "requeued", "JOB_LOST"),
         (Failed("exit", "exited with 3"), RESTARTABLE, RunState.FAILED, "failed", "JOB_FAILED"),
+        (Failed("GiveUp", "GiveUp: useless", final=True), TWICE, RunState.FAILED, "failed", "JOB_FAILED"),
+        (Cancelled("not needed"), TWICE, RunState.CANCELLED, "cancelled", None),
+        (Deferred(timedelta(seconds=5), "busy"), TWICE, RunState.QUEUED, "requeued", None),
     ],
 )
 def test_an_outcome_moves_its_run_as_declared_and_no_further(
@@ -57,6 +71,14 @@ def test_retries_end_where_they_were_declared_to_and_wait_as_declared() -> None:
         timedelta(seconds=15),
         None,
     ]
+
+
+@pytest.mark.req("P8")
+def test_a_run_that_asks_for_later_waits_as_long_as_it_said_and_keeps_its_retries() -> None:
+    settlement = settle(run(retries=2), TWICE, Deferred(timedelta(minutes=2), "the provider is busy"), NOW)
+
+    assert settlement.due_at == NOW + timedelta(minutes=2)
+    assert (settlement.retry, settlement.error) == (False, "the provider is busy")
 
 
 @pytest.mark.req("E3", "F2")

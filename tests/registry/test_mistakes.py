@@ -72,7 +72,7 @@ CASES = {
          2 | name = "b"
            | ^^^^ allowed keys: jobsd explain jobs.NAME
           allowed keys are: description, handler, command, sql, http, external, schedule, needs, needs_within, \
-lock_key, concurrency, rate, max_active, timeout, grace, retry, priority, params, isolation, env, cwd, output, atomic, \
+lock_key, concurrency, rate, max_active, timeout, grace, priority, retry, params, isolation, env, cwd, output, atomic, \
 progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert, runbook
         """,
     ),
@@ -218,6 +218,32 @@ progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert,
           --> jobsd.toml:2:5
          2 | a = 5
            |     ^
+        """,
+    ),
+    "E0205 retries by a name that there is not": (
+        """
+        [jobs.a]
+        command = ["true"]
+        retry = "quene"
+        """,
+        """
+        error[E0205]: jobs.a.retry: expected a table such as { attempts = 3 }, "by-priority" or "queue", got "quene"
+          --> jobsd.toml:3:9
+         3 | retry = "quene"
+           |         ^^^^^^^
+        """,
+    ),
+    "E0205 retries that are a number": (
+        """
+        [jobs.a]
+        command = ["true"]
+        retry = 3
+        """,
+        """
+        error[E0205]: jobs.a.retry: expected a table, got 3
+          --> jobsd.toml:3:9
+         3 | retry = 3
+           |         ^
         """,
     ),
     "E0206 a key that must be there": (
