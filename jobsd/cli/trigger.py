@@ -1,4 +1,4 @@
-"""`jobsd trigger`: asks for one run of a job and, with --wait, stays with it to its end."""
+"""`jobsd trigger`: asks for one run of a job and, with --wait, stays with it to its end; or for many at once."""
 
 import sys
 import time
@@ -12,6 +12,8 @@ from jobsd.cli import render, values, words
 from jobsd.domain.errors import Exit, JobsdError, problem
 from jobsd.domain.outcome import without_trace
 
+MADE = (render.Column("created"), render.Column("existing"), render.Column("ids", kind="json", wide=True))
+
 
 @click.command("trigger")
 @click.argument("job")
@@ -19,12 +21,15 @@ from jobsd.domain.outcome import without_trace
 @click.option("--params", "file", metavar="FILE", help='Parameters from a JSON or .toml file, "-" for standard input.')
 @click.option("--key", metavar="KEY", help="Idempotency key: the same key never makes a second run.")
 @click.option("--at", metavar="TIME", help="When: 2026-11-22T02:30:00+01:00, or from now: 15m. Default: at once.")
+@click.option("--priority", metavar="WORD", help="critical, high, medium, low, or 0 (first) to 9 (last).")
+@click.option("--tag", "tags", multiple=True, metavar="NAME:VALUE", help="To find it by; as many as needed.")
 @click.option("--dry-run", is_flag=True, help="Recorded and logged, but no work is done.")
 @click.option("--reason", metavar="TEXT", help="Why, for the audit log.")
+@click.option("--many", metavar="FILE", help='Up to 10,000 runs, one JSON object a line; "-" for standard input.')
 @click.option("--wait", is_flag=True, help="Stay until it is over; exit 9 when it did not complete.")
 @click.option("--timeout", metavar="SPAN", help="Wait at most so long, then exit 124; the run goes on.")
 @click.pass_context
-def trigger(ctx: click.Context, /, job: str, wait: bool, timeout: str | None, **asked: Any) -> None:
+def trigger(ctx: click.Context, /, job: str, wait: bool, timeout: str | None, many: str | None, **asked: Any) -> None:
     """Start a job by hand.
 
     A parameter's value is JSON where it parses, else text: days=7 is a number, region=eu is text, and
@@ -34,10 +39,18 @@ def trigger(ctx: click.Context, /, job: str, wait: bool, timeout: str | None, **
     Examples:
       jobsd trigger nightly-report --wait
       jobsd trigger import --param days=7 --param region=eu --reason "late data" --dry-run
+      jobsd trigger condense --tag language:fr --priority high
+      jobsd trigger condense --many runs.jsonl --key 2026-11-22    # lines like {"params": {"topic": 7}}
     """
     from jobsd.cli.client import client_of, segment
 
     limit = values.duration("--timeout", timeout) if timeout else None
+    if many is not None:
+        if other := [
+            name for name, value in {**asked, "wait": wait}.items() if value and name not in ("key", "reason")
+        ]:
+            raise values.unfit("--many", f"only --key and --reason beside it, the rest in its lines; got {other[0]}")
+        return several(client_of(ctx), f"/jobs/{segment(job)}/runs", many, asked, render.output_of(ctx))
     client = client_of(ctx)
     body, key = request(asked)
     run = client.post(f"/jobs/{segment(job)}/runs", body, idempotency_key=key)
@@ -52,9 +65,23 @@ def request(asked: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     body: dict[str, Any] = {"params": values.parameters(asked["pairs"], asked["file"]), "dry_run": asked["dry_run"]}
     if asked["at"]:
         body["due_at"] = values.moment("--at", asked["at"], datetime.now(UTC)).isoformat()
+    if asked["priority"]:
+        body["priority"] = values.parsed(asked["priority"])
+    if asked["tags"]:
+        body["tags"] = dict(values.tag(pair) for pair in asked["tags"])
     if asked["reason"]:
         body["reason"] = asked["reason"]
     return body, asked["key"]
+
+
+def several(client: Any, path: str, file: str, asked: Mapping[str, Any], output: str) -> None:
+    """Ask for all runs of a file in one call, all or none."""
+    body = {"runs": values.lines("--many", file), **({"reason": asked["reason"]} if asked["reason"] else {})}
+    made = client.post(path, body, idempotency_key=asked["key"])
+    if output == "table":
+        before = f", {made['existing']} made before, for the same keys" if made["existing"] else ""
+        return click.echo(f"{made['created']} runs queued{before}")
+    return render.record(made, MADE, output)
 
 
 def accepted(run: Mapping[str, Any], output: str) -> None:

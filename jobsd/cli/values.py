@@ -54,6 +54,34 @@ def _from_file(file: str) -> dict[str, Any]:
     return json_ready(found)
 
 
+def lines(option: str, file: str) -> list[dict[str, Any]]:
+    """The objects of a file with one JSON object a line, or of standard input for "-"; empty lines are none."""
+    try:
+        texts = (sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")).split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = (getattr(error, "strerror", None) or str(error)).lower()
+        raise unfit(option, f"a file that can be read, got {file}: {why}") from error
+    return [_object(option, file, number, text) for number, text in enumerate(texts, 1) if text.strip()]
+
+
+def _object(option: str, file: str, number: int, text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text, parse_constant=_no_constant)
+    except ValueError as error:
+        raise unfit(option, f"one JSON object a line, got line {number} of {file}: {error}") from error
+    if not isinstance(found, dict):
+        raise unfit(option, f"one JSON object a line, got line {number} of {file} with {type(found).__name__}")
+    return found
+
+
+def tag(pair: str) -> tuple[str, str]:
+    """ "language:fr"."""
+    name, colon, value = pair.partition(":")
+    if not colon or not name:
+        raise unfit("--tag", f'NAME:VALUE, like language:fr, got "{pair}"')
+    return name, value
+
+
 def json_ready(value: dict[str, Any]) -> dict[str, Any]:
     """TOML knows dates and times; JSON carries them as ISO text."""
     ready: dict[str, Any] = json.loads(json.dumps(value, default=lambda at: at.isoformat()))

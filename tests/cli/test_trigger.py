@@ -219,9 +219,36 @@ async def test_an_interrupt_in_a_pipe_is_130_without_a_traceback(here: Site) -> 
     assert b"Traceback" not in err
 
 
+@pytest.mark.req("F1", "B7")
+async def test_priority_and_tags_go_with_the_run(here: Site) -> None:
+    ended = await here.jobsd(
+        *("trigger", "report", "--priority", "high", "--tag", "language:fr", "--tag", "class:7:b", "-o", "json")
+    )
+
+    run = json.loads(ended.out)
+    assert (run["priority"], run["tags"]) == (3, {"language": "fr", "class": "7:b"})
+
+
+@pytest.mark.req("F1")
+async def test_many_runs_are_asked_for_in_one_call_from_a_file_or_a_pipe(here: Site) -> None:
+    lines = "".join(json.dumps({"params": {"days": n}}) + "\n" for n in range(300))
+    (here.folder / "runs.jsonl").write_text(lines)
+
+    piped = await here.jobsd("trigger", "report", "--many", "-", "--key", "k", "-o", "json", stdin=lines)
+    again = await here.jobsd("trigger", "report", "--many", "runs.jsonl", "--key", "k", "-o", "table")
+
+    made = json.loads(piped.out)
+    assert (made["created"], made["existing"], len(made["ids"])) == (300, 0, 300)
+    assert again.out == "0 runs queued, 300 made before, for the same keys\n"
+
+
 @pytest.mark.parametrize(
     ("args", "code", "words"),
     [
+        (["--tag", "fr"], "E0101", '--tag: expected NAME:VALUE, like language:fr, got "fr"'),
+        (["--many", "gone.jsonl"], "E0101", "gone.jsonl: no such file or directory"),
+        (["--many", "-"], "E0101", "--many: expected one JSON object a line, got line 2 of - with list"),
+        (["--many", "-", "-p", "a=1"], "E0101", "--many: expected only --key and --reason beside it"),
         (["-p", "days"], "E0102", 'expected key=value, got "days"'),
         (["--params", "gone.json"], "E0101", "gone.json: no such file or directory"),
         (["--at", "tomorrow"], "E0101", 'got "tomorrow"'),
@@ -232,7 +259,7 @@ async def test_an_interrupt_in_a_pipe_is_130_without_a_traceback(here: Site) -> 
 async def test_what_does_not_fit_is_told_with_exit_2_before_anything_is_asked(
     here: Site, args: list[str], code: str, words: str
 ) -> None:
-    ended = await here.jobsd("trigger", "report", *args)
+    ended = await here.jobsd("trigger", "report", *args, stdin="{}\n[]\n")
 
     assert ended.code == 2
     assert ended.err.startswith(f"error[{code}]: ")
