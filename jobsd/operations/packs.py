@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_jsonable_python
 
@@ -86,12 +87,20 @@ async def act(db: Db, pack: str, action: Action, request: ActRequest, actor: str
             asyncio.timeout(ACTION_S),
             stored.acting(db, act_, actor, request.reason, detail) as connection,
         ):
-            result = to_jsonable_python(await action.handler(Acting(actor, request.reason, connection), params))
+            result = await _done(action, Acting(actor, request.reason, connection), params)
     except (Refuse, stored.RuleBroken) as refused:
         raise problem("E0522", f"{act_}: {refused}", exit_code=Exit.CONFLICT) from refused
     except TimeoutError as late:
         raise problem("E0511", f"{act_} did not end within {ACTION_S:g} s; nothing of it is done") from late
     return Acted(action=act_, result=result)
+
+
+async def _done(action: Action, acting: Acting, params: BaseModel) -> Any:
+    """Its answer as JSON, found fit to be sent before anything is committed."""
+    try:
+        return orjson.loads(orjson.dumps(to_jsonable_python(await action.handler(acting, params))))
+    except (SystemExit, KeyboardInterrupt) as left:  # asyncio would let these end the daemon
+        raise RuntimeError(f"it raised {type(left).__name__}: {left}") from left
 
 
 def _named(all_: Sequence[Named], name: str, what: str) -> Named:

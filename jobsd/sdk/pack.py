@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from inspect import iscoroutinefunction
 
 from jobsd.sdk.action import Action
 from jobsd.sdk.view import View, misnamed, twice
@@ -28,9 +29,12 @@ class Pack:
         for names in ([view.name for view in self.views], [action.name for action in self.actions]):
             yield from misnamed([self.name, *names])
             yield from (f'"{name}" is there twice' for name in twice(names))
+        for action in self.actions:
+            if not iscoroutinefunction(action.handler):
+                yield f'the handler of action "{action.name}" is not an async function'
         for view in self.views:
             for fit in view.actions:
-                if (action := actions.get(fit.action)) is None:
+                if (meant := actions.get(fit.action)) is None:
                     yield f'view "{view.name}" names the action "{fit.action}", which it does not have'
-                elif unknown := sorted(fit.params.keys() - action.params.model_fields):
+                elif unknown := sorted(fit.params.keys() - meant.params.model_fields):
                     yield f'view "{view.name}" fills in "{unknown[0]}", which action "{fit.action}" does not take'

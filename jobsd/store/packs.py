@@ -63,7 +63,7 @@ def statement(view: View, wanted: Wanted) -> str:
     columns = ", ".join(f'v."{each.name}"::{TYPES[each.kind]} AS "{each.name}"' for each in view.columns)
     order = ", ".join(f'v."{name}"{" DESC" if view.descending else ""}' for name in view.key)
     where = " AND ".join(_conditions(view, wanted)) or "true"
-    inner = f"SELECT {columns} FROM ({view.sql}) AS v WHERE {where} ORDER BY {order} LIMIT $1"  # noqa: S608  # names that `View` has checked
+    inner = f"SELECT {columns} FROM (\n{view.sql}\n) AS v WHERE {where} ORDER BY {order} LIMIT $1"  # noqa: S608  # names that `View` has checked
     return f"SELECT to_jsonb(page) AS row FROM ({inner}) AS page"  # noqa: S608
 
 

@@ -82,8 +82,10 @@ class JobTest:
         """Store a run of `job` and make its first attempt. `job` is "module:function", or a table as in jobs.d.
 
         `at` sets the clock first; `slot_at` makes it a slot's run. Raises `JobsdError` for parameters that do not fit,
-        `HandlerError` and pydantic's `ValidationError` for a job that cannot be.
+        `ValueError` (pydantic's and `HandlerError` too) for a job that cannot be, or a time without a zone.
         """
+        if any(given is not None and given.tzinfo is None for given in (at, slot_at)):
+            raise ValueError("at, slot_at: expected an instant with its time zone")
         definition = defined(job)
         handler = None if definition.handler is None else handlers.named(definition.handler)
         self._now = at or self._now

@@ -188,9 +188,18 @@ async def test_a_rule_that_forbids_it_is_told_and_nothing_is_done_or_audited(
     assert (await lent(shelf), await audited(shelf)) == ([], [])
 
 
-async def test_a_mistake_in_its_code_undoes_all_of_it(shelf: Db) -> None:
-    with pytest.raises(RuntimeError, match="matches are wet"):
-        await act(shelf, "burn")
+@pytest.mark.req("P11")
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("burn", "matches are wet"),
+        ("leave", "it raised SystemExit: that was that"),
+        ("babble", "surrogates not allowed"),
+    ],
+)
+async def test_a_mistake_in_its_code_undoes_all_of_it(shelf: Db, name: str, told: str) -> None:
+    with pytest.raises(Exception, match=told):
+        await act(shelf, name)
 
     assert (len(await titles(shelf)), await audited(shelf)) == (5, [])
 

@@ -272,6 +272,8 @@ async def test_what_cannot_be_is_told_before_anything_runs(t: JobTest) -> None:
         await t.run(named("wriet"))
     with pytest.raises(JobsdError, match=r"E0504.*txt: there is no such parameter"):
         await t.run(named("write"), {"txt": "x"})
+    with pytest.raises(ValueError, match="expected an instant with its time zone"):
+        await t.run(named("write"), at=datetime(2026, 1, 1))
     with pytest.raises(RuntimeError, match="nothing has run yet"):
         await t.until_over()
 

@@ -58,6 +58,7 @@ def test_a_view_says_what_of_it_does_not_fit(changes: dict[str, Any], complaint:
         ((view(), view()), (), '"rows" is there twice'),
         ((), (DO, DO), '"do" is there twice'),
         ((view(actions=(Fit("undo", {}),)),), (DO,), 'view "rows" names the action "undo", which it does not have'),
+        ((), (Action("do", "Do it", Which, print),), 'the handler of action "do" is not an async function'),
         (
             (view(actions=(Fit("do", {"line": "id"}),)),),
             (DO,),

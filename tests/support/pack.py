@@ -62,6 +62,16 @@ async def burn(ctx: ActionContext, params: Nothing) -> None:
     raise RuntimeError("matches are wet")
 
 
+async def leave(ctx: ActionContext, params: Nothing) -> None:
+    await ctx.connection.execute("DELETE FROM shelf.book")
+    raise SystemExit("that was that")
+
+
+async def babble(ctx: ActionContext, params: Nothing) -> str:
+    await ctx.connection.execute("DELETE FROM shelf.book")
+    return "half a \ud800 pair"
+
+
 async def ponder(ctx: ActionContext, params: Nothing) -> None:
     await ctx.connection.execute("DELETE FROM shelf.book")
     await asyncio.Event().wait()
@@ -76,7 +86,7 @@ async def slip_away(ctx: ActionContext, params: Nothing) -> None:
 BOOKS = View(
     name="books",
     title="Books",
-    sql="SELECT *, lent_to IS NULL AS here FROM shelf.book",
+    sql="SELECT *, lent_to IS NULL AS here FROM shelf.book -- all of them",
     columns=(
         Column("id", "integer"),
         Column("title"),
@@ -106,6 +116,8 @@ SHELF = Pack(
     (
         Action("lend", "Lend", Lend, lend, "trigger"),
         Action("burn", "Burn", Nothing, burn, "admin"),
+        Action("leave", "Leave", Nothing, leave),
+        Action("babble", "Babble", Nothing, babble),
         Action("ponder", "Ponder", Nothing, ponder),
         Action("slip_away", "Slip away", Nothing, slip_away),
     ),

@@ -1,7 +1,7 @@
 """/api/v1/packs"""
 
 from aiohttp import web
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from jobsd.domain.scope import Scope
 from jobsd.operations import packs
@@ -20,6 +20,8 @@ class ViewQuery(PageQuery):
     """One page of a view; whatever else stands there is a value of one of its filters."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+
+    cursor: str | None = Field(None, max_length=6000)  # it holds the key of a row, whatever that is made of
 
 
 @speaks(Page[PackView], query=Query)
