@@ -46,10 +46,8 @@ def trigger(ctx: click.Context, /, job: str, wait: bool, timeout: str | None, ma
 
     limit = values.duration("--timeout", timeout) if timeout else None
     if many is not None:
-        if other := [
-            name for name, value in {**asked, "wait": wait}.items() if value and name not in ("key", "reason")
-        ]:
-            raise values.unfit("--many", f"only --key and --reason beside it, the rest in its lines; got {other[0]}")
+        if wait or any(value for name, value in asked.items() if name not in ("key", "reason")):
+            raise values.unfit("--many", "only --key and --reason beside it: the rest stands in its lines")
         return several(client_of(ctx), f"/jobs/{segment(job)}/runs", many, asked, render.output_of(ctx))
     client = client_of(ctx)
     body, key = request(asked)
