@@ -7,7 +7,8 @@ from typing import cast
 import asyncpg
 
 from jobsd.store import db
-from jobsd.store.one_connection import OneConnection, OneTransaction
+from jobsd.store.one_connection import OneConnection
+from jobsd.store.one_transaction import OneTransaction
 
 CLOSE_S = 5.0
 STATEMENT_S = 60.0

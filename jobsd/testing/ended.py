@@ -5,13 +5,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from jobsd.domain.run import OVER, RunState
+from jobsd.domain.outcome import Settlement
+from jobsd.domain.run import OVER, ClaimedRun, RunState
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     level: str  # info, warning or error
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What an attempt said."""
+
+    messages: Sequence[Message]
+    progress: Sequence[tuple[float, str]]
+    heartbeats: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +46,21 @@ class Ended:
     def over(self) -> bool:
         """Whether the run ends with this."""
         return RunState(self.state) in OVER
+
+
+def ended_of(run: ClaimedRun, settlement: Settlement, words: Words) -> Ended:
+    return Ended(
+        run_id=run.id,
+        attempt=run.attempt,
+        state=settlement.state.value,
+        outcome=settlement.outcome,
+        result=settlement.result,
+        error_kind=settlement.error_kind,
+        error=settlement.error,
+        retries=run.retries + settlement.retry,
+        due_at=settlement.due_at if settlement.state is RunState.QUEUED else None,
+        alert=settlement.alert.type if settlement.alert else None,
+        messages=words.messages,
+        progress=words.progress,
+        heartbeats=words.heartbeats,
+    )

@@ -6,7 +6,7 @@ from jobsd.domain.run import ClaimedRun
 from jobsd.engine.executors.pipeline import Progress
 from jobsd.store import reports
 from jobsd.store.pinned import Pinned
-from jobsd.testing.ended import Message
+from jobsd.testing.ended import Message, Words
 
 Write = Callable[[], Awaitable[bool]]
 
@@ -19,27 +19,31 @@ class Told:
     """
 
     def __init__(self, db: Pinned, run: ClaimedRun) -> None:
-        self.said: list[Message] = []
-        self.shown: list[Progress] = []
-        self.heartbeats = 0
+        self._said: list[Message] = []
+        self._shown: list[Progress] = []
+        self._heartbeats = 0
         self._db = db
         self._run = run
         self._waiting: list[Write] = []
 
     async def progress(self, told: Progress) -> None:
-        self.shown.append(told)
+        self._shown.append(told)
         db, run = self._db, self._run
         await self._write(
             lambda: reports.progress(db, run.id, run.fence, told.fraction, told.note, step=told.step, steps=told.steps)
         )
 
     async def heartbeat(self) -> None:
-        self.heartbeats += 1
+        self._heartbeats += 1
         await self._write(lambda: reports.heartbeat(self._db, self._run.id, self._run.fence))
 
     async def message(self, level: str, text: str) -> None:
-        self.said.append(Message(level, text))
+        self._said.append(Message(level, text))
         await self._write(lambda: reports.message(self._db, self._run.id, self._run.fence, level, text))
+
+    def words(self) -> Words:
+        shown = tuple((each.fraction, each.note) for each in self._shown)
+        return Words(tuple(self._said), shown, self._heartbeats)
 
     async def flush(self) -> None:
         """Write what has waited."""

@@ -1,6 +1,5 @@
 """A test's bench for jobs: enqueue, take, execute, settle, each by jobsd's own statement, by the test's own clock."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,9 +12,9 @@ from typing import Any, cast
 from jobsd import handlers
 from jobsd.domain.job import JobDefinition
 from jobsd.domain.lifecycle import SettlePolicy, settle
-from jobsd.domain.outcome import Completed, Outcome, Settlement, TimedOut
-from jobsd.domain.run import ClaimedRun, NodeId, RunId, RunState
-from jobsd.engine.executors.base import Execution, execute
+from jobsd.domain.outcome import Completed, Outcome, Settlement
+from jobsd.domain.run import ClaimedRun, NodeId, RunId
+from jobsd.engine.executors.base import Execution
 from jobsd.engine.executors.guardians import Guardians
 from jobsd.handlers import Handler
 from jobsd.operations import parameters
@@ -24,12 +23,12 @@ from jobsd.store import history, jobs, migrate, nodes, queue, trials
 from jobsd.store.nodes import Identity
 from jobsd.store.pinned import Pinned, rolled_back
 from jobsd.store.queue import NewRun
-from jobsd.testing.ended import Ended
+from jobsd.testing.ended import Ended, ended_of
+from jobsd.testing.executing import executed
 from jobsd.testing.threads import in_thread
 from jobsd.testing.told import Told
 
 ACTOR = "test"
-REAP_S = 3.0  # after the grace of work that has timed out
 LEASE = timedelta(days=1)  # of commands: nobody prolongs it here
 MOST = 100  # attempts that `until_over` makes
 WHO = Identity("test", "localhost", "test", "test", 0, "test")
@@ -138,11 +137,11 @@ class JobTest:
         run = await trials.take(self._db, trial.id, self._node, self._now, ACTOR)
         told = Told(self._db, run)
         execution = self._execution(trial, run, told)
-        outcome = await _executed(execution)
+        outcome = await executed(execution)
         self._db.one.require_open()
         await told.flush()
         settlement = await self._settled(execution, outcome)
-        self._last = _ended(run, settlement, told)
+        self._last = ended_of(run, settlement, told.words())
         return self._last
 
     def _execution(self, trial: _Trial, run: ClaimedRun, told: Told) -> Execution:
@@ -195,34 +194,3 @@ def defined(job: str | Mapping[str, Any]) -> JobDefinition:
     table = {"handler": job} if isinstance(job, str) else dict(job)
     name = str(table.get("handler") or "test").rpartition(":")[2].rpartition(".")[2].strip("_")
     return JobDefinition.model_validate({"name": name, **table})
-
-
-async def _executed(execution: Execution) -> Outcome:
-    """Within its timeout, which real time measures. What ignores its end is left behind."""
-    limit_s = execution.definition.timeout.total_seconds()
-    task = asyncio.create_task(execute(execution), name=execution.label)
-    await asyncio.wait({task}, timeout=limit_s)
-    if task.done():
-        return task.result()
-    task.cancel()
-    await asyncio.wait({task}, timeout=execution.definition.grace.total_seconds() + REAP_S)
-    error = f"did not end within its timeout of {limit_s:g} s"
-    return TimedOut(limit_s, error, not task.done(), execution.usage)
-
-
-def _ended(run: ClaimedRun, settlement: Settlement, told: Told) -> Ended:
-    return Ended(
-        run_id=run.id,
-        attempt=run.attempt,
-        state=settlement.state.value,
-        outcome=settlement.outcome,
-        result=settlement.result,
-        error_kind=settlement.error_kind,
-        error=settlement.error,
-        retries=run.retries + settlement.retry,
-        due_at=settlement.due_at if settlement.state is RunState.QUEUED else None,
-        alert=settlement.alert.type if settlement.alert else None,
-        messages=tuple(told.said),
-        progress=tuple((each.fraction, each.note) for each in told.shown),
-        heartbeats=told.heartbeats,
-    )

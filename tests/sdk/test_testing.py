@@ -1,6 +1,5 @@
 """`jobsd.sdk.testing`: jobs run as in earnest, by the test's clock, and nothing of it stays."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,26 +7,9 @@ import pytest
 from jobsd.domain.errors import JobsdError
 from jobsd.handlers import HandlerError
 from jobsd.sdk.testing import JobTest, job_test
-from jobsd.store.db import Db
-from jobsd.store.migrate import migrate
-from tests.sdk import jobs
+from tests.sdk.conftest import named, notes
 
 AT = datetime(2031, 5, 6, 7, 8, tzinfo=UTC)
-
-
-@pytest.fixture
-async def t(database_url: str, db: Db) -> AsyncIterator[JobTest]:
-    await db.execute(jobs.NOTES)
-    async with job_test(database_url) as bench:
-        yield bench
-
-
-async def notes(t: JobTest) -> list[str]:
-    return [row["text"] for row in await t.connection.fetch("SELECT text FROM note ORDER BY text")]
-
-
-def named(name: str) -> str:
-    return f"tests.sdk.jobs:{name}"
 
 
 async def test_a_job_runs_by_the_tests_clock_and_writes_into_the_tests_transaction(t: JobTest) -> None:
@@ -36,29 +18,6 @@ async def test_a_job_runs_by_the_tests_clock_and_writes_into_the_tests_transacti
     assert (ended.state, ended.outcome, ended.attempt, ended.over) == ("completed", "completed", 1, True)
     assert ended.result == {"text": "hi", "now": AT.isoformat(), "own": True, "slot": None}
     assert await notes(t) == ["hi"]
-
-
-async def test_nothing_of_it_stays(database_url: str, db: Db) -> None:
-    await db.execute(jobs.NOTES)
-    tables = ("note", "jobsd.run", "jobsd.attempt", "jobsd.audit", "jobsd.job", "jobsd.node")
-
-    async with job_test(database_url) as t:
-        await t.run(named("write"))
-        seen = [await t.connection.fetchval(f"SELECT count(*) FROM {table}") for table in tables]
-
-    assert seen == [1, 1, 1, 3, 1, 1]
-    assert [await db.fetchval(f"SELECT count(*) FROM {table}") for table in tables] == [0] * len(tables)
-
-
-async def test_nothing_stays_when_the_test_fails_either(database_url: str, db: Db) -> None:
-    await db.execute(jobs.NOTES)
-
-    with pytest.raises(ZeroDivisionError):
-        async with job_test(database_url) as t:
-            await t.run(named("write"))
-            _ = 1 / 0
-
-    assert await db.fetchval("SELECT count(*) FROM note") == 0
 
 
 @pytest.mark.req("B9")
@@ -82,14 +41,6 @@ async def test_a_failure_is_told_word_for_word_with_what_the_job_said_before(t: 
     assert [(said.level, said.text) for said in ended.messages] == [("info", "begun"), ("warning", "halfway")]
     assert ended.progress == ((0.5, "half"),)
     assert await notes(t) == []
-
-
-async def test_what_a_job_tells_within_a_transaction_that_it_undoes_is_stored_all_the_same(t: JobTest) -> None:
-    ended = await t.run(named("tell"))
-
-    stored = await t.connection.fetch("SELECT text FROM jobsd.message WHERE run = $1 ORDER BY id", ended.run_id)
-    progress = await t.connection.fetchval("SELECT progress FROM jobsd.runs WHERE id = $1", ended.run_id)
-    assert ([row["text"] for row in stored], progress) == (["begun", "halfway"], 0.5)
 
 
 @pytest.mark.req("B4", "F2")
@@ -177,46 +128,6 @@ async def test_an_atomic_job_may_not_show_progress_here_either(t: JobTest) -> No
     assert (ended.state, ended.error_kind) == ("failed", "ProgressRefused")
 
 
-async def test_an_error_undoes_what_it_would_undo_in_earnest_and_no_more(t: JobTest) -> None:
-    ended = await t.run(named("recover"))
-
-    assert ended.result == ["one", "two"]
-    assert [said.text for said in ended.messages] == ["undone", "undone", "CheckViolationError"]
-
-
-async def test_what_goes_with_a_connection_is_gone_for_the_next(t: JobTest) -> None:
-    first = await t.run(named("leave_things"))
-    second = await t.run(named("leave_things"))
-
-    assert (second.state, second.result) == ("completed", first.result)
-    assert await t.connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7") == 0
-
-
-async def test_constraints_that_wait_for_the_commit_are_checked_where_it_would_be(t: JobTest) -> None:
-    ended = await t.run(named("dangle"))
-
-    assert (ended.error_kind, await notes(t)) == ("ForeignKeyViolationError", [])
-
-
-async def test_begin_and_commit_may_be_said_in_words(t: JobTest) -> None:
-    ended = await t.run(named("in_words"))
-
-    assert (ended.result, await notes(t)) == (1, ["kept"])
-
-
-async def test_a_block_that_may_only_read_cannot_write(t: JobTest) -> None:
-    ended = await t.run(named("only_look"))
-    after = await t.run(named("write"))
-
-    assert (ended.error_kind, after.state) == ("ReadOnlySQLTransactionError", "completed")
-
-
-async def test_statements_that_end_the_tests_transaction_are_told(database_url: str) -> None:
-    with pytest.raises(RuntimeError, match="these statements have ended the test's transaction"):
-        async with job_test(database_url) as t:
-            await t.run(named("end_all"))
-
-
 async def test_a_plain_function_runs_in_a_thread_with_the_same_transaction(t: JobTest) -> None:
     ended = await t.run({"handler": named("plain"), "isolation": "process"}, {"text": "plain"})
 
@@ -239,21 +150,6 @@ async def test_a_job_that_takes_too_long_is_ended(t: JobTest) -> None:
     ended = await t.run({"handler": named("hang"), "timeout": "100ms"})
 
     assert (ended.state, ended.outcome) == ("failed", "timed_out")
-
-
-@pytest.mark.req("C3")
-async def test_one_that_takes_too_long_in_the_database_is_ended_there_too(t: JobTest) -> None:
-    ended = await t.run({"handler": named("sleep_in_sql"), "timeout": "200ms"})
-    after = await t.run(named("write"))
-
-    assert (ended.outcome, after.state, await notes(t)) == ("timed_out", "completed", ["hello"])
-
-
-async def test_connections_side_by_side_do_not_undo_each_others_work(t: JobTest) -> None:
-    ended = await t.run(named("side_by_side"))
-
-    assert (ended.state, ended.result) == ("completed", 7)
-    assert await notes(t) == ["a 0", "a 1", "a 2", "b 0", "b 1", "b 2", "nested"]
 
 
 async def test_commands_and_sql_run_too(t: JobTest) -> None:
@@ -284,18 +180,6 @@ async def test_a_schema_that_is_behind_is_refused(empty_database_url: str) -> No
     with pytest.raises(JobsdError, match="E0305"):
         async with job_test(empty_database_url):
             raise AssertionError("it must not begin")
-
-
-async def test_an_installation_with_another_schema_is_no_different(empty_database_url: str) -> None:
-    await migrate(empty_database_url, schema="other")
-    async with Db.open(empty_database_url) as db:
-        await db.execute(jobs.NOTES)
-
-    async with job_test(empty_database_url, schema="other") as t:
-        ended = await t.run(named("once"), {"text": "kept"})
-
-        assert (ended.state, await notes(t)) == ("completed", ["kept"])
-        assert await t.connection.fetchval("SELECT state FROM other.runs") == "completed"
 
 
 async def test_runs_follow_each_other_in_one_test(t: JobTest) -> None:
