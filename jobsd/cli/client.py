@@ -7,6 +7,7 @@ person, the commands.
 import http.client
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -18,6 +19,7 @@ from jobsd.client.connection import SocketConnection, url_connection
 
 TIMEOUT_S = 30.0
 PAGE = 200  # the API's largest
+STREAM_S = 60.0  # without a sign of life, of which there is one every 15 s
 
 
 class Client:
@@ -55,12 +57,37 @@ class Client:
             if not (cursor := page.get("cursor")) or not page["items"]:
                 return
 
+    @contextmanager
+    def stream(self, path: str, last_id: str = "", **query: object) -> Iterator[http.client.HTTPResponse]:
+        """A stream's answer, to be read line by line, on a connection of its own. Raises what an answer raises."""
+        live = connection(self.address, STREAM_S)
+        try:
+            yield self._opened(live, f"{self.prefix}/api/v1{path}{query_string(query)}", last_id)
+        finally:
+            live.close()
+
+    def _opened(self, live: http.client.HTTPConnection, target: str, last_id: str) -> http.client.HTTPResponse:
+        place = {"Last-Event-ID": last_id} if last_id else {}
+        try:
+            live.request("GET", target, headers={"Accept": "text/event-stream", **self._credentials(), **place})
+            response = live.getresponse()
+            kind = response.headers.get_content_type()
+            if response.status != 200 or kind != "text/event-stream":
+                self._decoded(response.status, kind, response.read())
+                raise not_jobsd(self.address, response.status, kind)
+        except PermissionError as error:
+            raise refused_socket(self.address) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise unreachable(self.address, error) from error
+        return response
+
+    def _credentials(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.address.token}"} if self.address.token else {}
+
     def _ask(self, method: str, path: str, body: bytes | None = None, more: Mapping[str, str] | None = None) -> Any:
-        headers = {"Accept": "application/json", **(more or {})}
+        headers = {"Accept": "application/json", **self._credentials(), **(more or {})}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        if self.address.token:
-            headers["Authorization"] = f"Bearer {self.address.token}"
         target = f"{self.prefix}/api/v1{path}"
         try:
             status, kind, answer = self._exchange(method, target, body, headers)
@@ -104,8 +131,9 @@ def connection(address: Address, timeout_s: float) -> http.client.HTTPConnection
 
 
 def query_string(query: Mapping[str, object]) -> str:
-    given = {key: value for key, value in query.items() if value is not None}
-    return f"?{urlencode(given)}" if given else ""
+    """A name with several values is there several times; with none, not at all."""
+    given = {key: value for key, value in query.items() if value is not None and value != ()}
+    return f"?{urlencode(given, doseq=True)}" if given else ""
 
 
 def segment(name: str) -> str:

@@ -29,8 +29,9 @@ def follow(client: Client, run: int, watcher: Watcher, deadline: float | None = 
         for message in messages(steady.get, run, last_id):
             watcher.message(message)
             last_id = message["id"]
-        shape = (now["state"], now.get("attempts"), now.get("progress"), now.get("progress_note"), last_id)
-        if shape[:4] != (before or ())[:4]:
+        seen = (now["state"], now.get("attempts"), now.get("progress"), now.get("step"), now.get("progress_note"))
+        shape = (seen, last_id)
+        if before is None or seen != before[0]:
             watcher.moved(now)
         if now["state"] in OVER:
             return dict(now)

@@ -4,16 +4,20 @@ A command's module is imported when the command is used and not before, so that 
 looks like is `failure`'s part.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from jobsd import __version__
 from jobsd.cli import failure
 from jobsd.domain.errors import Exit, did_you_mean
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 FORMATS = ("table", "json", "jsonl", "tsv")
 
@@ -45,6 +49,9 @@ COMMANDS = {
     "db": Entry("jobsd.cli.db:db", "schema: migrate, status, the SQL that is used", "Set up"),
     "config": Entry("jobsd.cli.config:config", "what is configured, and where it comes from", "Set up"),
     "docs": Entry("jobsd.cli.docs:docs", "write docs/JOBS.md from the registry", "Set up"),
+    "completion": Entry(
+        "jobsd.cli.completion:completion", "finish commands, job names and run ids in a shell", "Set up"
+    ),
     "explain": Entry("jobsd.cli.explain:explain", "what an error code or a configuration key means", "Set up"),
 }
 NOUNS = ("job", "run", "token")  # also in the plural
@@ -63,7 +70,19 @@ class Root(click.Group):
         module, attribute = COMMANDS[name].where.split(":")
         command: click.Command = getattr(import_module(module), attribute)
         with_global_options(command)
+        if "_JOBSD_COMPLETE" in os.environ:  # a shell asks
+            from jobsd.cli.completion import know_names
+
+            know_names(command)
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list["CompletionItem"]:
+        """Commands from the table, so that none is imported for it; then the options."""
+        from click.shell_completion import CompletionItem
+
+        found = [(name, entry) for name, entry in COMMANDS.items() if entry.group and name.startswith(incomplete)]
+        commands = [CompletionItem(name, help=entry.help) for name, entry in found]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -79,7 +98,7 @@ class Root(click.Group):
         for group in filter(None, dict.fromkeys(entry.group for entry in COMMANDS.values())):
             with formatter.section(group):
                 formatter.write_dl(
-                    [(name, entry.help) for name, entry in COMMANDS.items() if entry.group == group], col_max=12
+                    [(name, entry.help) for name, entry in COMMANDS.items() if entry.group == group], col_max=16
                 )
 
 

@@ -9,7 +9,8 @@ import click
 
 from jobsd.cli import render, run_acts, words
 from jobsd.cli.render import Column, Row
-from jobsd.domain.run import RunState
+from jobsd.cli.run_watch import STATES, watch
+from jobsd.cli.watch import progress_line
 
 
 def _took(run: Mapping[str, Any]) -> str:
@@ -40,7 +41,7 @@ FACTS = (
     Column("id", "RUN"),
     Column("job"),
     Column("state", kind="state"),
-    Column("progress", show=lambda run: f"{run['progress'] * 100:.0f} % {run.get('progress_note') or ''}".strip()),
+    Column("progress", show=lambda run: " ".join(progress_line(run).split())),
     Column("actor", "ASKED FOR BY"),
     Column("reason"),
     Column("slot_at"),
@@ -55,6 +56,7 @@ FACTS = (
     Column("retries"),
     Column("priority"),
     Column("lock_key"),
+    Column("tags"),
     Column("idempotency_key"),
     Column("dry_run"),
     Column("params", "PARAMETERS"),
@@ -84,27 +86,30 @@ def run() -> None:
     """Runs: the requests to execute a job, and what became of them."""
 
 
-for act in run_acts.COMMANDS:
+for act in (watch, *run_acts.COMMANDS):
     run.add_command(act)
 
 
 @run.command("list")
-@click.option("--state", type=click.Choice([state.value for state in RunState]), help="Only those in this state.")
-@click.option("--job", help="Only those of this job.")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only in this state; repeatable.")
+@click.option("--job", metavar="JOB", help="Only those of this job.")
+@click.option("--tag", "tags", multiple=True, metavar="NAME:VALUE", help="Only those with this tag; repeatable.")
 @click.option("--since", metavar="TIME", help="Only those made since: 24h, 7d, or 2026-11-22T02:30:00Z.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most so many.")
 @click.pass_context
-def list_(ctx: click.Context, state: str | None, job: str | None, since: str | None, limit: int) -> None:
+def list_(
+    ctx: click.Context, /, limit: int, states: tuple[str, ...], tags: tuple[str, ...], **more: str | None
+) -> None:
     """The latest runs, the newest first.
 
     \b
     Examples:
       jobsd run list --state failed --since 24h
-      jobsd runs list --job nightly-report -o jsonl
+      jobsd runs list --job nightly-report --tag language:fr -o jsonl
     """
     from jobsd.cli.client import client_of
 
-    found = client_of(ctx).pages("/runs", limit, state=state, job=job, since=since)
+    found = client_of(ctx).pages("/runs", limit, state=states, tag=tags, **more)
     render.rows(found, COLUMNS, render.output_of(ctx), "no such runs. make one: jobsd trigger JOB")
 
 

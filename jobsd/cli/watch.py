@@ -30,7 +30,7 @@ class Lines:
 
     def __init__(self, say: Callable[[str], None], progress: bool = True, iso: bool = False) -> None:
         self.say, self.progress, self.iso = say, progress, iso
-        self.state, self.told = "", (None, None)
+        self.state, self.told = "", (None, None, None)
 
     def message(self, message: Message) -> None:
         self.say(message_line(message, self.iso))
@@ -41,7 +41,7 @@ class Lines:
         if run["state"] != self.state:
             self.state = run["state"]
             self.say(f"run {run['id']} {self.state}")
-        told = (run.get("progress"), run.get("progress_note"))
+        told = (run.get("progress"), run.get("step"), run.get("progress_note"))
         if run.get("progress") is not None and told != self.told:
             self.told = told
             self.say(progress_line(run))
@@ -60,8 +60,10 @@ class Bar:
         self.note(message_line(message))
 
     def moved(self, run: Run) -> None:
-        fraction, note = run.get("progress"), run.get("progress_note") or ""
-        text = words.printable(f"{words.state(run['state'])}  {note}".strip())
+        fraction = run.get("progress")
+        text = words.printable(
+            "  ".join(filter(None, (words.state(run["state"]), stage(run), run.get("progress_note"))))
+        )
         total = None if fraction is None else 1.0
         self.bars.update(self.task, description=text, total=total, completed=fraction or 0.0)
 
@@ -102,5 +104,13 @@ def message_line(message: Message, iso: bool = False) -> str:
 
 
 def progress_line(run: Run) -> str:
-    note = words.printable(run.get("progress_note") or "")
-    return f"{run['progress'] * 100:3.0f} %  {note}".rstrip()
+    """ " 45 %  condense (2 of 3)  page 12"."""
+    told = "  ".join(filter(None, (stage(run), run.get("progress_note"))))
+    return f"{run['progress'] * 100:3.0f} %  {words.printable(told)}".rstrip()
+
+
+def stage(run: Run) -> str:
+    """Which step of its pipeline a run is in: "condense (2 of 3)"; nothing without a pipeline."""
+    names = [name for name, _ in run.get("steps") or ()]
+    step = run.get("step")
+    return f"{step} ({names.index(step) + 1} of {len(names)})" if step in names else ""
