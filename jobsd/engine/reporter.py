@@ -1,5 +1,6 @@
 """A run's own words on their way to the database: progress a few times a second at most, messages one by one."""
 
+import asyncio
 from collections.abc import Awaitable
 from time import monotonic
 
@@ -24,14 +25,19 @@ class Reporter:
         self._run = run
         self._latest: Progress | None = None
         self._written_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
         self._lived_s = 0.0
         self._messages = 0
 
     async def progress(self, told: Progress) -> None:
-        """Keep the latest; write it if the one before was written long enough ago."""
+        """Keep the latest; write it as soon as the one before was written long enough ago."""
         self._latest = told
-        if monotonic() - self._written_s >= EVERY_S:
-            await self.flush()
+        wait_s = self._written_s + EVERY_S - monotonic()
+        if wait_s <= 0:
+            await self._write()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self._on_time)
 
     async def heartbeat(self) -> None:
         """Write that it lives, once a second at most."""
@@ -48,7 +54,22 @@ class Reporter:
             await self._try("message", write)
 
     async def flush(self) -> None:
-        """Write the progress that was held back."""
+        """Write the progress that was held back, now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+        await self._write()
+
+    def drop(self) -> None:
+        """Forget it: the run is over, by its own transaction."""
+        self._latest = None
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._writing = asyncio.create_task(self._write(), name=f"progress of run {self._run.id}")
+
+    async def _write(self) -> None:
         if self._latest is not None:
             told, self._latest = self._latest, None
             self._written_s = monotonic()

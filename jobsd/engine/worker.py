@@ -152,6 +152,8 @@ class Workers:
         each.effects = execution.effects
         each.task = asyncio.create_task(execute(execution), name=f"run {each.run.id} {each.run.job}")
         outcome = await self._supervise(each, execution, each.task)
+        if execution.effects.end is not None:
+            reporter.drop()
         await reporter.flush()
         return outcome
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobsd.sdk import JobContext, SyncJobContext
+from jobsd.sdk import Cancel, GiveUp, JobContext, RetryLater, SyncJobContext
 
 PAUSE_S = 0.02
 
@@ -172,3 +172,39 @@ def writes_exactly_once_plainly(ctx: SyncJobContext) -> str:
         trace("committed", ctx.job)
         time.sleep(1000)
     return "not what is kept"
+
+
+def steering(how: str, attempt: int) -> None:
+    match how:
+        case "cancel":
+            raise Cancel("nobody needs it")
+        case "give up":
+            raise GiveUp("it will never work")
+        case "later" if attempt <= 2:
+            raise RetryLater(0.01, "busy")
+        case "fail":
+            raise ValueError("as it happens")
+
+
+async def steers(ctx: JobContext) -> None:
+    steering(ctx.params["how"], ctx.attempt)
+
+
+def steers_plainly(ctx: SyncJobContext) -> None:
+    steering(ctx.params["how"], ctx.attempt)
+
+
+async def walks_a_pipeline(ctx: JobContext) -> None:
+    pipeline = ctx.pipeline({"load": 1, "condense": 8, "store": 1})
+    async with pipeline.step("load"):
+        pass
+    async with pipeline.step("condense") as step:
+        await step.progress(0.5)
+        while not Path("go").exists():
+            await asyncio.sleep(PAUSE_S)
+
+
+async def shows_signs_of_life(ctx: JobContext) -> None:
+    while not Path("go").exists():
+        await ctx.heartbeat()
+        await asyncio.sleep(PAUSE_S)

@@ -37,6 +37,16 @@ def failed(run: ClaimedRun, kind: str = "ValueError", error: str = "no such file
     return RunEnded(run, Settlement(RunState.FAILED, "failed", "failed", kind, error), 0.2)
 
 
+def deferred(run: ClaimedRun) -> RunEnded:
+    due_at = NOW + timedelta(minutes=2)
+    later = Settlement(RunState.QUEUED, "deferred", "requeued", "deferred", "the provider is busy", due_at=due_at)
+    return RunEnded(run, later, 0.2)
+
+
+def cancelled(run: ClaimedRun) -> RunEnded:
+    return RunEnded(run, Settlement(RunState.CANCELLED, "cancelled", "cancelled", "cancelled", "not needed"), 0.2)
+
+
 def retried(run: ClaimedRun) -> RunEnded:
     due_at = NOW + timedelta(seconds=30)
     again = Settlement(RunState.QUEUED, "failed", "retry", "ValueError", "no such file", due_at=due_at, retry=True)

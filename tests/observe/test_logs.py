@@ -30,7 +30,7 @@ from jobsd.domain.run import RunState
 from jobsd.observe import logs
 from jobsd.observe.logs import LogObserver, Redactor
 from jobsd.registry.settings import LogSettings
-from tests.observe.events import NOW, claimed, completed, failed, retried
+from tests.observe.events import NOW, cancelled, claimed, completed, deferred, failed, retried
 
 CANARY = "canary-7f3a9c-secret"
 
@@ -61,6 +61,8 @@ WORDED: list[tuple[Event, str, str]] = [
     (completed(RUN), "run_completed", "info"),
     (failed(RUN), "run_failed", "error"),
     (retried(RUN), "run_retry", "warning"),
+    (deferred(RUN), "run_deferred", "info"),
+    (cancelled(RUN), "run_cancelled", "info"),
     (RunRefused(RUN, SETTLED), "run_refused", "warning"),
     (RunIgnoresCancellation(RUN, 5.0), "run_ignores_cancellation", "error"),
     (RunIgnoresCancellation(RUN, 9.0, ended=True), "run_ended_at_last", "warning"),

@@ -19,7 +19,7 @@ from jobsd.domain.outcome import Settlement
 from jobsd.domain.run import RunState
 from jobsd.domain.slot import Decision
 from jobsd.observe.metrics import KINDS, Metrics
-from tests.observe.events import NOW, claimed, completed, failed, retried
+from tests.observe.events import NOW, cancelled, claimed, completed, deferred, failed, retried
 
 NAMES = {  # 2-design, "Metrics": name, type, labels
     "job_runs_total": ("counter", {"job", "outcome"}),
@@ -214,3 +214,15 @@ def test_a_scrape_shows_what_changed_since_the_one_before() -> None:
     assert value(metrics, "job_runs_total", job="a", outcome="completed") == 2
     assert value(metrics, "job_duration_ms_count", job="a") == 2
     assert value(metrics, "job_runs_total", job="b", outcome="completed") == 1
+
+
+@pytest.mark.req("C5", "P8")
+def test_a_run_that_its_job_put_off_or_cancelled_counts_as_that_and_as_no_failure() -> None:
+    metrics = Metrics(["daily_report"])
+
+    metrics(deferred(claimed(run=1)))
+    metrics(cancelled(claimed(run=2)))
+
+    assert value(metrics, "job_runs_total", job="daily_report", outcome="deferred") == 1
+    assert value(metrics, "job_runs_total", job="daily_report", outcome="cancelled") == 1
+    assert not any(name == "job_failures_total" and amount for (name, _), amount in samples(metrics).items())

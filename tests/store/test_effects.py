@@ -13,9 +13,9 @@ from jobsd.engine.here import Here
 from jobsd.store import effects, history
 from jobsd.store.db import Db
 from jobsd.store.history import Ended
+from jobsd.store.migrate import migrate
 from tests.support.engine import enqueued, job, node, registered, request
 from tests.support.eventually import eventually
-
 
 OVER = """
     UPDATE jobsd.run SET state = 'failed', node = NULL, held = NULL, finished_at = now() WHERE state = 'running'
@@ -61,6 +61,33 @@ async def test_another_fence_and_a_run_that_is_over_are_refused(db: Db, call: st
 
     assert {stale.value.sqlstate, over.value.sqlstate} == {"JD517"}
     assert f"run {run.id} has moved on" in str(stale.value)
+
+
+@pytest.mark.req("P9")
+async def test_a_second_installation_in_the_database_completes_its_own_runs_only(db: Db) -> None:
+    await migrate(db.url, schema="second")
+    async with Db.open(db.url, schema="second") as other, node(db) as here, node(other) as there:
+        ours, theirs = (await claimed(here))[0], (await claimed(there))[0]
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await other.fetchval("SELECT jobsd.complete($1, $2)", ours.id, ours.fence + 10_000)
+        await other.fetchval("SELECT jobsd.complete($1, $2)", theirs.id, theirs.fence)
+        states = [await each.fetchval("SELECT state FROM jobsd.run") for each in (db, other)]
+
+    assert ours.id == theirs.id
+    assert refused.value.sqlstate == "JD517"
+    assert states == ["running", "completed"]
+
+
+@pytest.mark.req("P8")
+async def test_a_run_may_be_put_off_more_often_than_a_small_number_holds(db: Db) -> None:
+    async with node(db) as here:
+        await registered(db, job())
+        (run,) = await enqueued(db)
+        await db.execute("UPDATE jobsd.run SET attempt = 40000 WHERE id = $1", run)
+        (taken,) = (await here.keeper.claim(request(here))).runs
+        await db.fetchval("SELECT jobsd.complete($1, $2)", taken.id, taken.fence)
+
+    assert await db.fetchval("SELECT number FROM jobsd.attempts") == 40001
 
 
 @pytest.mark.req("P4", "P9")
