@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from jobsd.operations.moves import force, not_yet
+from jobsd.operations.moves import By, force, not_yet
 from jobsd.operations.runs import Words
+from jobsd.operations.told import NOBODY, Told
 from jobsd.registry.load import Registry
 from jobsd.store import jobs, moves, standing, wake
 from jobsd.store.db import Db
@@ -42,7 +43,9 @@ class Stopped(BaseModel):
     disabled: list[str] = Field(description="the jobs that this switched off")
 
 
-async def emergency_stop(db: Db, registry: Registry, request: EmergencyRequest, actor: str) -> Stopped:
+async def emergency_stop(
+    db: Db, registry: Registry, request: EmergencyRequest, actor: str, *, told: Told = NOBODY
+) -> Stopped:
     """Switch jobs off first, if asked; then ask for the end of all that runs."""
     disabled = await _switch_off(db, request.reason, actor) if request.disable_jobs else []
     ending = set[int]()
@@ -50,7 +53,7 @@ async def emergency_stop(db: Db, registry: Registry, request: EmergencyRequest, 
     for _ in range(ROUNDS if request.disable_jobs else 1):
         running = await moves.running(db)
         spared = {each.id: why for each in running if (why := not_yet(registry, each)) is not None}
-        asked = await force(db, registry, [each for each in running if each.id not in spared], actor, request.reason)
+        asked = await force(db, [each for each in running if each.id not in spared], By(actor, request.reason, told))
         left = [_left(each, str(spared[each.id].problems[0].message)) for each in running if each.id in spared]
         if not asked - ending:
             break

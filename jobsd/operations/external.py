@@ -4,7 +4,6 @@ Its attempt is one like every other: fenced, settled as its job declares, kept f
 and a place of its job's concurrency until it is over or stale.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Annotated, Any
@@ -13,7 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from jobsd.domain.errors import Exit, JobsdError, problem
-from jobsd.domain.events import Observe, RunEnded, RunRefused, RunStarted
+from jobsd.domain.events import RunRefused, RunStarted
 from jobsd.domain.job import JobDefinition
 from jobsd.domain.lifecycle import SettlePolicy, settle
 from jobsd.domain.outcome import Completed, Failed
@@ -23,6 +22,7 @@ from jobsd.operations.jobs import definition_of, disabled_by
 from jobsd.operations.run_requests import TriggerRequest
 from jobsd.operations.run_views import RunView, Triggered
 from jobsd.operations.runs import Words, show
+from jobsd.operations.told import Told
 from jobsd.registry.load import Registry
 from jobsd.store import external, history
 from jobsd.store import jobs as registered
@@ -78,8 +78,7 @@ class Desk:
     registry: Registry
     node: NodeId  # the one that serves the request
     actor: str
-    observe: Observe
-    on_ended: Callable[[Sequence[Ended]], object]
+    told: Told
 
 
 # -- begin ----------------------------------------------------------------------------------------------------------
@@ -100,7 +99,7 @@ async def start(desk: Desk, run_id: RunId, reason: str | None) -> RunView:
             run = await begin(tx, job, wanted)
     except Taken:
         raise await _held(desk.db, run_id) from None
-    desk.observe(RunStarted(run, max(0.0, (run.started_at - run.due_at).total_seconds()), here=False))
+    desk.told.observe(RunStarted(run, max(0.0, (run.started_at - run.due_at).total_seconds()), here=False))
     return await show(desk.db, run_id)
 
 
@@ -122,7 +121,7 @@ async def start_new(desk: Desk, name: str, request: TriggerRequest) -> Triggered
         hint = f"jobsd run list --job {name} --state running"
         raise problem("E0520", "another run has just taken the lock key", hint, exit_code=Exit.CONFLICT) from None
     if run is not None:
-        desk.observe(RunStarted(run, 0.0, here=False))
+        desk.told.observe(RunStarted(run, 0.0, here=False))
     return Triggered(**(await show(desk.db, queued.id)).model_dump(), created=queued.created)
 
 
@@ -218,8 +217,7 @@ async def _end(desk: Desk, run_id: RunId, fence: Fence, outcome: Completed | Fai
         run = claimed_run(row)
         ended = Ended(run, NodeId(row["node"]), settle(run, policy, outcome, row["now"]), row["now"])
         if await _written(desk, ended):
-            desk.observe(RunEnded(run, ended.settlement, (ended.ended_at - run.started_at).total_seconds()))
-            desk.on_ended([ended])
+            desk.told([ended])
             return await show(desk.db, run_id)
     return await _late(desk, row, fence, outcome)
 
@@ -240,7 +238,7 @@ async def _late(desk: Desk, row: Row, fence: Fence, outcome: Completed | Failed)
         run = replace(claimed_run(row), fence=fence, attempt=attempt["number"], started_at=attempt["started_at"])
         late = Ended(run, NodeId(attempt["node"]), settle(run, SettlePolicy(), outcome, row["now"]), row["now"])
         await history.settle(desk.db, [late], desk.actor)
-        desk.observe(RunRefused(run, late.settlement))
+        desk.told.observe(RunRefused(run, late.settlement))
     raise await moved_on(desk.db, row["id"], fence)
 
 

@@ -5,7 +5,7 @@ a running run does is never touched but by force, and nothing pauses or resumes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from jobsd.domain.outcome import by_force
 from jobsd.domain.run import Act, RunId, RunState, allowed, where_allowed
 from jobsd.operations.run_views import RunView
 from jobsd.operations.runs import Instant, Words, show
+from jobsd.operations.told import NOBODY, Told
 from jobsd.registry.load import Registry
 from jobsd.store import history, moves, wake
 from jobsd.store.db import Db
@@ -90,7 +91,18 @@ async def delete(db: Db, run_id: RunId, who: Who) -> Deleted:
     return Deleted(id=run_id)
 
 
-async def force_fail(db: Db, registry: Registry, run_id: RunId, actor: str, reason: str) -> RunView:
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who ends runs by force, why, and who hears of those that end at once: another program does their work."""
+
+    actor: str
+    reason: str
+    told: Told
+
+
+async def force_fail(
+    db: Db, registry: Registry, run_id: RunId, actor: str, reason: str, *, told: Told = NOBODY
+) -> RunView:
     """End a running run as failed: its node ends the work and settles it, soon after this returns.
 
     A run whose work another program does is settled at once. Raises E0503, E0502, E0518 (atomic, and not stale).
@@ -100,31 +112,27 @@ async def force_fail(db: Db, registry: Registry, run_id: RunId, actor: str, reas
         raise wrong_state(found, Act.FORCE_FAIL)
     if (why := not_yet(registry, found)) is not None:
         raise why
-    if not await force(db, registry, [found], actor, reason):
+    if not await force(db, [found], By(actor, reason, told)):
         found = await _found(db, run_id)
         if found.state != RunState.RUNNING:
             raise wrong_state(found, Act.FORCE_FAIL)
     return await show(db, run_id)
 
 
-async def force(db: Db, registry: Registry, runs: Sequence[Standing], actor: str, reason: str) -> set[RunId]:
+async def force(db: Db, runs: Sequence[Standing], who: By) -> set[RunId]:
     """End running runs, whatever their jobs say; those that nobody had asked to end before."""
-    outside = [each for each in runs if _external(registry, each.job)]
-    done = await history.settle(db, [_settled(each, actor, reason) for each in outside], actor) if outside else set()
-    asked = await moves.force(db, [each.id for each in runs if each not in outside], actor, reason)
+    outside = [_settled(each, who) for each in runs if each.external]
+    done = await history.settle(db, outside, who.actor) if outside else set()
+    who.told([each for each in outside if (each.run.id, each.run.fence) in done])
+    asked = await moves.force(db, [each.id for each in runs if not each.external], who.actor, who.reason)
     await wake.notify(db, "force")
     return {RunId(run) for run, _ in done} | asked
 
 
-def _external(registry: Registry, name: str) -> bool:
-    job = registry.jobs.get(name)
-    return job is not None and job.kind == "external"
-
-
-def _settled(each: Standing, actor: str, reason: str) -> Ended:
+def _settled(each: Standing, who: By) -> Ended:
     if each.claimed is None or each.node is None:
         raise AssertionError(f"run {each.id} is not running")
-    settlement = settle(each.claimed, SettlePolicy(), by_force(actor, reason), each.now)
+    settlement = settle(each.claimed, SettlePolicy(), by_force(who.actor, who.reason), each.now)
     return Ended(each.claimed, each.node, settlement, each.now)
 
 

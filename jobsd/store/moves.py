@@ -16,7 +16,8 @@ from jobsd.store.runs import claimed_run
 STANDING = """
     SELECT r.id, r.job, r.state, r.permanent, r.fence, r.node, r.attempt, r.retries, r.version, r.params, r.dry_run,
            r.slot_at, r.due_at, r.started_at, r.lock_key, r.seat, r.idempotency_key,
-           greatest(r.started_at, CASE WHEN p.fence = r.fence THEN p.at END) AS heard_at, now() AS now
+           greatest(r.started_at, CASE WHEN p.fence = r.fence THEN p.at END) AS heard_at, now() AS now,
+           EXISTS (SELECT FROM jobsd.external e WHERE e.run = r.id AND e.fence = r.fence) AS external
       FROM jobsd.run r
       LEFT JOIN jobsd.progress p ON p.run = r.id
      WHERE r.id = ANY ($1::bigint[])
@@ -36,6 +37,7 @@ class Standing:
     node: NodeId | None
     heard_at: datetime | None
     now: datetime  # the database's clock
+    external: bool  # its last attempt is, or was, another program's
     claimed: ClaimedRun | None  # while it is running
 
 
@@ -46,7 +48,7 @@ async def standing(db: Db, runs: Sequence[RunId]) -> list[Standing]:
 
 def _standing(row: Row) -> Standing:
     claimed = claimed_run(row) if row["state"] == "running" else None
-    facts = {name: row[name] for name in ("job", "state", "version", "permanent", "node", "heard_at", "now")}
+    facts = {name: row[name] for name in ("job", "state", "version", "permanent", "node", "heard_at", "now", "external")}
     return Standing(id=RunId(row["id"]), claimed=claimed, **facts)
 
 

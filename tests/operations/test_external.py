@@ -14,10 +14,11 @@ from jobsd.domain.events import Event, RunEnded, RunRefused, RunStarted
 from jobsd.domain.outcome import Failed
 from jobsd.domain.run import Fence, RunId
 from jobsd.engine.here import Here
-from jobsd.operations import external, jobs, reports, runs
+from jobsd.operations import external, jobs, moves, reports, runs
 from jobsd.operations.external import Desk
 from jobsd.operations.reports import MessageRequest, ProgressRequest
 from jobsd.operations.run_views import RunView
+from jobsd.operations.told import Told
 from jobsd.store import jobs as registered_jobs
 from jobsd.store import queue
 from jobsd.store.db import Db
@@ -87,7 +88,7 @@ async def office(db: Db, tmp_path: Path) -> AsyncIterator[Office]:
         def over(each: Sequence[Ended]) -> None:
             ended.extend(each)
 
-        desk = Desk(db, registry, here.keeper.node, ALICE, events.append, over)
+        desk = Desk(db, registry, here.keeper.node, ALICE, Told(events.append, over))
         yield Office(desk, here, events, ended)
 
 
@@ -470,3 +471,30 @@ async def test_no_node_claims_it_and_no_rescuer_takes_it_for_its_own(db: Db, off
     assert await taken.running_on(db, office.here.keeper.node) == []
     assert await nodes.unsettled(db) == []
     assert run.state == "running"
+
+
+# -- ended by force -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.req("D4", "P4")
+async def test_force_ends_it_at_once_and_whoever_waits_hears_of_it(db: Db, office: Office) -> None:
+    run = await office.started()
+    desk = office.desk
+
+    shown = await moves.force_fail(db, desk.registry, RunId(run.id), ALICE, "it hangs", told=desk.told)
+    late = await refused(external.complete(desk, RunId(run.id), fence_of(run), None))
+
+    assert (shown.state, shown.error) == ("failed", f"failed by force, by {ALICE}: it hangs")
+    assert [each.run.id for each in office.ended] == [run.id]
+    assert [type(event) for event in office.events] == [RunStarted, RunEnded, RunRefused]
+    assert code_of(late) == "E0517"
+
+
+@pytest.mark.req("D4")
+async def test_force_ends_it_also_when_its_job_has_left_the_registry(db: Db, office: Office) -> None:
+    run = await office.started()
+    office.desk.registry.jobs.pop("outside")  # type: ignore[attr-defined]  # it is a dictionary
+
+    shown = await moves.force_fail(db, office.desk.registry, RunId(run.id), ALICE, "it hangs")
+
+    assert shown.state == "failed"

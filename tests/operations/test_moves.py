@@ -9,11 +9,14 @@ import pytest
 from jobsd.domain.errors import JobsdError
 from jobsd.domain.outcome import Failed
 from jobsd.domain.run import ALLOWED, Act, RunId, RunState
-from jobsd.operations import moves
-from jobsd.operations.moves import ChangeRequest, Who
+from jobsd.operations import external, moves
+from jobsd.operations.external import Desk
+from jobsd.operations.moves import ChangeRequest
+from jobsd.operations.told import NOBODY
 from jobsd.registry.load import Registry
 from jobsd.store import reports
 from jobsd.store.db import Db
+from jobsd.store.moves import Who
 from tests.operations.acts import ALICE, ended, run_in, running, silent_for, state_of, trail
 from tests.support.engine import enqueued, job, node, registered, request
 from tests.support.web import registry_of
@@ -268,7 +271,8 @@ async def test_an_atomic_run_that_shows_that_it_lives_is_not_stale(db: Db, regis
 @pytest.mark.req("D4", "D5")
 async def test_an_external_run_is_failed_at_once_since_no_node_does_its_work(db: Db, registry: Registry) -> None:
     async with node(db) as here:
-        run = await run_in(here, RunState.RUNNING, "elsewhere")
+        run = await run_in(here, RunState.QUEUED, "elsewhere")
+        await external.start(Desk(db, registry, here.keeper.node, "unix:alice", NOBODY), run, None)
 
         view = await moves.force_fail(db, registry, run, "unix:alice", "hangs")
 

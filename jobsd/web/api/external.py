@@ -11,6 +11,7 @@ from jobsd.operations import external, reports
 from jobsd.operations.external import CompleteRequest, Desk, FailRequest, Fenced, StartRequest
 from jobsd.operations.reports import HeartbeatRequest, MessageRequest, ProgressRequest
 from jobsd.operations.run_views import ProgressView, RunView
+from jobsd.operations.told import Told
 from jobsd.web.api.requests import run_of
 from jobsd.web.auth import ACTOR
 from jobsd.web.body import body_of
@@ -69,7 +70,7 @@ async def fail(request: web.Request) -> web.Response:
 def desk_of(request: web.Request) -> Desk:
     """Who reports, and where."""
     deps = request.app[DEPS]
-    return Desk(deps.db, deps.registry(), deps.node_id(), request[ACTOR], deps.observe, deps.ended)
+    return Desk(deps.db, deps.registry(), deps.node_id(), request[ACTOR], Told(deps.observe, deps.ended))
 
 
 async def _reported(request: web.Request, model: type[Report]) -> tuple[Report, Fence]:

@@ -8,6 +8,7 @@ from jobsd.operations.bulk import Bulk, Order, bulk
 from jobsd.operations.emergency import EmergencyRequest, Stopped, emergency_stop
 from jobsd.operations.moves import ChangeRequest, Deleted
 from jobsd.operations.run_views import RunView
+from jobsd.operations.told import Told
 from jobsd.store.moves import Who
 from jobsd.web.api.requests import BulkBody, ForceBody, Reasoned, run_of
 from jobsd.web.auth import ACTOR
@@ -58,9 +59,10 @@ def _who(request: web.Request, reason: str | None) -> Who:
 
 @speaks(RunView, 202, body=ForceBody, refuses=("E0502", "E0518"))
 async def force_fail(request: web.Request) -> web.Response:
-    """End a running run as failed. 202 with the run: its node ends the work now; 409 for an atomic run that is alive."""
+    """End a running run as failed. 202 with the run: its node ends the work now; 409 for an atomic one that lives."""
     deps, why = request.app[DEPS], await body_of(request, ForceBody)
-    view = await moves.force_fail(deps.db, deps.registry(), run_of(request), request[ACTOR], why.reason)
+    told = Told(deps.observe, deps.ended)
+    view = await moves.force_fail(deps.db, deps.registry(), run_of(request), request[ACTOR], why.reason, told=told)
     return answer(request, view, 202)
 
 
@@ -92,6 +94,7 @@ async def _bulk(request: web.Request, act: Act) -> web.Response:
 
 @speaks(Stopped, 202, body=EmergencyRequest)
 async def stop(request: web.Request) -> web.Response:
-    """Fail every running run by force, on all nodes, and switch all jobs off if asked. Atomic runs go on unless stale."""
+    """Fail every running run by force, on all nodes; switch all jobs off if asked. Atomic runs go on unless stale."""
     deps, asked = request.app[DEPS], await body_of(request, EmergencyRequest)
-    return answer(request, await emergency_stop(deps.db, deps.registry(), asked, request[ACTOR]), 202)
+    told = Told(deps.observe, deps.ended)
+    return answer(request, await emergency_stop(deps.db, deps.registry(), asked, request[ACTOR], told=told), 202)
