@@ -120,8 +120,8 @@ STATE_AFTER = {
     "cancelled": "cancelled",
 }
 
-# Straight into the tables, as the role that the daemon has. A row is made fit for its new state, so that nothing but the
-# rules on moves is left to refuse it.
+# Straight into the tables, as the role that the daemon has. Rows are made fit for their new state, so that only the
+# rules on moves are left to refuse it.
 OVER_NOW = (
     "ready = NULL, node = NULL, held = NULL, seat = NULL, capped = NULL, finished_at = coalesce(finished_at, now())"
 )
