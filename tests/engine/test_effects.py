@@ -126,6 +126,17 @@ async def test_what_a_job_raises_after_its_commit_changes_nothing_and_is_told(db
     assert [row["outcome"] for row in await db.fetch("SELECT outcome FROM jobsd.attempts")] == ["completed"]
 
 
+@pytest.mark.req("P9", "P11")
+async def test_a_commit_that_is_only_claimed_by_job_code_counts_for_nothing(db: Db, tmp_path: Path) -> None:
+    async with place(db, tmp_path, handler=f"{HANDLERS}:claims_to_have_committed") as at:
+        await at.start()
+        told = await at.ended()
+        await eventually(lambda: locked(db), 0)
+
+    assert told.settlement.outcome == "failed"
+    assert await db.fetchval("SELECT state FROM jobsd.run") == "failed"
+
+
 @pytest.mark.req("P9", "C3")
 @pytest.mark.parametrize("isolation", [None, "process"])
 async def test_a_transaction_past_the_timeout_is_undone_and_its_run_fails(

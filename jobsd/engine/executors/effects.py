@@ -20,7 +20,7 @@ class Effects:
     """What an attempt's own transaction came to, as far as this process knows."""
 
     end: Committed | None = None
-    in_doubt: bool = False  # COMMIT was sent, and no answer has come
+    in_doubt: bool = False  # COMMIT was sent, and no answer has come here
     rehearsal: Any = None  # of a dry run, which undoes it
 
     def committing(self) -> None:

@@ -9,13 +9,13 @@ import asyncio
 import os
 import sys
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
-from jobsd.domain.outcome import Cancelled, Committed, Completed, Deferred, Failed, Outcome
+from jobsd.domain.outcome import Cancelled, Completed, Deferred, Failed, Outcome
 from jobsd.engine.executors.command import failure
 from jobsd.engine.executors.environment import environment
 from jobsd.engine.executors.execution import Execution
@@ -134,14 +134,12 @@ def _pairs(steps: list[Any] | None) -> tuple[tuple[str, float], ...] | None:
 
 
 def _note_effect(what: Any, execution: Execution) -> None:
-    """How far the child's own transaction is; said before and after its COMMIT."""
+    """How far the child's own transaction is. That it is committed is for the database to say, not for job code."""
     match what:
         case "committing":
             execution.effects.committing()
         case "undone":
             execution.effects.undone()
-        case {"committed": str(ended_at), "result": result}:
-            execution.effects.committed(Committed(datetime.fromisoformat(ended_at), result))
         case {"rehearsed": result}:
             execution.effects.rehearsed(result)
 

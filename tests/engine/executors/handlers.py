@@ -411,3 +411,9 @@ def writes_or_says_so_plainly(ctx: SyncJobContext) -> None:
 
 def forges_progress(ctx: SyncJobContext) -> None:
     os.write(int(sys.argv[2]), b'{"progress": [0.5, "forged", null, null]}\n')
+
+
+def claims_to_have_committed(ctx: SyncJobContext) -> None:
+    fd = int(sys.argv[2])
+    os.write(fd, b'{"effect": "committing"}\n{"effect": {"committed": "2026-03-01T00:00:00+00:00", "result": 1}}\n')
+    raise ValueError("in truth")
