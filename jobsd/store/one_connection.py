@@ -26,10 +26,14 @@ _WORD = re.compile(
 
 
 class OneConnection:
-    """What looks like a connection of its own. Closing it does nothing: the others still need the session."""
+    """What looks like a connection of its own. Closing it does nothing: the others still need the session.
 
-    def __init__(self, one: OneTransaction) -> None:
+    One `aside` writes even while another's block is open, and so into that block.
+    """
+
+    def __init__(self, one: OneTransaction, *, aside: bool = False) -> None:
         self.one = one
+        self._aside = aside
         self._spoken: list[Block] = []  # begun by the word BEGIN
 
     def __getattr__(self, name: str) -> Any:
@@ -80,7 +84,8 @@ class OneConnection:
     async def _do(self, call: Any, *args: Any, **options: Any) -> Any:
         one = self.one
         async with one.turn:
-            await one.admit(self)
+            if not self._aside:
+                await one.admit(self)
             if self.is_in_transaction():
                 return await call(*args, **options)
             savepoint = one.con.transaction()

@@ -64,6 +64,7 @@ class Block:
         self._readonly = readonly
         self._savepoint = self._one.con.transaction()
         self._task: asyncio.Task[Any] | None = None
+        self.undone = False
 
     def excludes(self, handle: object) -> bool:
         return self.handle is not handle and self._task is not asyncio.current_task()
@@ -80,17 +81,24 @@ class Block:
     async def commit(self) -> None:
         async with self._one.turn:
             self._leave()
-            await self._one.keep(self._savepoint)
+            try:
+                await self._one.keep(self._savepoint)
+            except BaseException:
+                self.undone = True
+                raise
 
     async def rollback(self) -> None:
         async with self._one.turn:
-            self._leave()
+            self._leave(undone=True)
             await self._one.undo(self._savepoint)
 
-    def _leave(self) -> None:
+    def _leave(self, *, undone: bool = False) -> None:
         """It is over, and so are those that were begun in it."""
-        if self in self._one.blocks:
-            del self._one.blocks[self._one.blocks.index(self) :]
+        blocks = self._one.blocks
+        for block in blocks[blocks.index(self) :] if self in blocks else [self]:
+            block.undone |= undone
+        if self in blocks:
+            del blocks[blocks.index(self) :]
         self._one.turn.notify_all()
 
     async def __aenter__(self) -> None:

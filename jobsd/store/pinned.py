@@ -23,11 +23,12 @@ class Pinned(db.Db):
         super().__init__("", schema, 1, "jobsd test", STATEMENT_S)
         self.one = OneTransaction(con)
         self.connection = OneConnection(self.one)
+        self._aside = OneConnection(self.one, aside=True)
         self._own = 0  # open just now
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[db.Session]:
-        yield db.Session(cast("asyncpg.Connection", self.connection), self.schema, STATEMENT_S)
+        yield db.Session(cast("asyncpg.Connection", self._aside), self.schema, STATEMENT_S)
 
     @asynccontextmanager
     async def own(self, *, fence: int, run_id: int) -> AsyncIterator[OneConnection]:

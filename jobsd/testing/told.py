@@ -1,22 +1,34 @@
 """What a job says in a test: kept for the test, and written as always."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from jobsd.domain.run import ClaimedRun
 from jobsd.engine.executors.pipeline import Progress
 from jobsd.store import reports
+from jobsd.store.db import Unavailable
+from jobsd.store.one_transaction import Block
 from jobsd.store.pinned import Pinned
 from jobsd.testing.ended import Message, Words
 
 Write = Callable[[], Awaitable[bool]]
 
 
-class Told:
-    """The report of one attempt.
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Something told, and the transactions of the job that it was told in."""
 
-    In earnest reports go over connections of their own. Here, what is told within the job's transaction waits for its
-    end, so that it is not undone with it.
-    """
+    write: Write
+    blocks: Sequence[Block]
+    failed: bool = False
+
+    @property
+    def lost(self) -> bool:
+        return self.failed or any(block.undone for block in self.blocks)
+
+
+class Told:
+    """The report of one attempt."""
 
     def __init__(self, db: Pinned, run: ClaimedRun) -> None:
         self._said: list[Message] = []
@@ -24,7 +36,7 @@ class Told:
         self._heartbeats = 0
         self._db = db
         self._run = run
-        self._waiting: list[Write] = []
+        self._written: list[_Written] = []
 
     async def progress(self, told: Progress) -> None:
         self._shown.append(told)
@@ -46,12 +58,21 @@ class Told:
         return Words(tuple(self._said), shown, self._heartbeats)
 
     async def flush(self) -> None:
-        """Write what has waited."""
-        waiting, self._waiting = self._waiting, []
-        for write in waiting:
-            await write()
+        """Write again what was undone with one of the job's transactions: in earnest it is written beside them."""
+        written, self._written = self._written, []
+        for each in written:
+            if each.lost:
+                await each.write()
 
     async def _write(self, write: Write) -> None:
-        self._waiting.append(write)
-        if not self._db.one.blocks:
+        blocks = tuple(self._db.one.blocks)
+        if not blocks:
             await self.flush()
+        try:
+            await write()
+        except Unavailable:
+            raise
+        except Exception:  # the job's transaction is broken: nothing more goes into it
+            self._written.append(_Written(write, blocks, failed=True))
+        else:
+            self._written.append(_Written(write, blocks))

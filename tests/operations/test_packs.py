@@ -9,7 +9,7 @@ from jobsd import handlers
 from jobsd.domain.errors import JobsdError
 from jobsd.operations import packs
 from jobsd.operations.packs import ActRequest
-from jobsd.sdk import Pack, View
+from jobsd.sdk import Column, Pack, View
 from jobsd.store.db import Db, Row, Unavailable
 from tests.support.pack import BOOKS, SHELF, build
 
@@ -128,6 +128,14 @@ async def test_a_cursor_of_another_list_is_refused(shelf: Db, cursor: str) -> No
 async def test_a_view_cannot_write(shelf: Db) -> None:
     with pytest.raises(Unavailable, match="cannot execute nextval\\(\\) in a read-only transaction"):
         await packs.rows(shelf, view("writes"), {}, 50)
+
+
+async def test_a_view_that_takes_too_long_is_ended_by_the_statement_timeout(database_url: str) -> None:
+    slow = View("slow", "Slow", "SELECT 1 AS id FROM pg_sleep(60)", (Column("id", "integer"),), ("id",))
+
+    async with Db.open(database_url, statement_timeout_s=0.2) as hurried:
+        with pytest.raises(Unavailable, match="canceling statement due to statement timeout"):
+            await packs.rows(hurried, slow, {}, 50)
 
 
 @pytest.mark.parametrize(
