@@ -1,5 +1,6 @@
 """Exactly-once effects under kill -9: wherever it strikes, a run's effect and its settlement agree (P9)."""
 
+import signal
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -36,6 +37,7 @@ SQL = """
         IF stop = 'written' AND attempt = 1 THEN LOCK TABLE gate; END IF;
     END $$
 """
+SHORT = {"beat": "200ms", "deadline": "500ms", "adopt": "1s", "lease": "1500ms", "kill": "500ms", "rescue": "4s"}
 STOPS = ("begun", "written", "committing", "committed")
 WORK = {
     "loop": 'handler = "tests.daemon.work:writes_exactly_once"',
@@ -100,6 +102,38 @@ async def test_effect_and_settlement_agree_wherever_kill_9_strikes(daemon: Start
     }
     await eventually(lambda: db.fetchval("SELECT count(*) FROM jobsd.claim"), 0)
     await eventually(lambda: locked(db), 0)
+
+
+@pytest.mark.req("P9", "P7", "P4")
+async def test_a_frozen_nodes_transactions_come_too_late_and_the_rescued_runs_have_their_effect_once(
+    daemon: Start, db: Db
+) -> None:
+    settings = {"lease": SHORT}
+    frozen = await daemon(jobs("restartable = true"), settings={**settings, "daemon": {"name": "frozen"}})
+    await db.execute(SETUP)
+    frozen.release("begin")
+    async with db.transaction() as session:
+        await session.execute("LOCK TABLE gate")
+        asked = {kind: [await frozen.trigger(kind, params={"stop": stop}) for stop in STOPS[1:3]] for kind in WORK}
+        await eventually(lambda: db.fetchval(AT_GATE), 2 * len(asked))
+
+        frozen.signal(signal.SIGSTOP)
+        rescuer = await daemon(jobs("restartable = true"), settings={**settings, "daemon": {"name": "rescuer"}})
+        rescuer.release("begin")
+        over = "SELECT count(*) FROM jobsd.run WHERE state = 'completed'"
+        await eventually(lambda: db.fetchval(over), 2 * len(asked))
+    frozen.signal(signal.SIGCONT)
+    await frozen.seen("lock_session_fenced")
+    await eventually(lambda: db.fetchval("SELECT count(*) FROM jobsd.node WHERE name = 'frozen' AND state = 'live'"), 1)
+
+    assert set((await agree(db)).values()) == {("completed", 1)}
+    settled = await db.fetch(
+        "SELECT run, outcome FROM jobsd.attempts WHERE outcome <> 'rejected, stale' ORDER BY number"
+    )
+    for run in (each for both in asked.values() for each in both):
+        assert [row["outcome"] for row in settled if row["run"] == run] == ["lost", "completed"]
+    ended = "SELECT count(*) FROM jobsd.attempts WHERE evidence->>'session_ended' LIKE 'jobsd job %'"
+    assert await db.fetchval(ended) == len(asked), "those that stood in their COMMIT"
 
 
 @pytest.mark.req("P9")
