@@ -248,7 +248,7 @@ BEGIN
         RETURNING r.id, r.due_at
     ), told AS (
         INSERT INTO jobsd.audit (run, sequence, act, actor, job, reason, detail)
-        SELECT g.id, 1, 'queued', 'sql:' || session_user, declared.name, enqueue_many.reason,
+        SELECT g.id, 1, 'queued', 'sql:' || session_user, declared.name, nullif(enqueue_many.reason, ''),
                CASE WHEN g.key IS NOT NULL THEN jsonb_build_object('key', g.key, 'request', jobsd.digest(g.asked)) END
           FROM given g
           JOIN inserted i ON i.id = g.id

@@ -300,6 +300,49 @@ def _storable(value: Any) -> Any:
     return value
 
 
+WRITTEN = st.sampled_from(["1e400", "-1e309", "1e308", "1.7e308", "1e-400", "0." + "0" * 400 + "1", "9" * 400, "1e5"])
+HOSTILE = st.recursive(
+    st.sampled_from(
+        ["null", "true", '""', '"2026-11-22T02:30:00Z"', '"2026-02-30T00:00:00Z"', '"\\u0000"', "0", "9", "10"]
+    )
+    | WRITTEN,
+    lambda inner: (
+        st.lists(inner, max_size=2).map(lambda parts: f"[{','.join(parts)}]")
+        | st.tuples(st.sampled_from(["n", "a b", "é"]), inner).map(lambda pair: f'{{"{pair[0]}": {pair[1]}}}')
+    ),
+    max_leaves=4,
+)
+ITEMS = st.dictionaries(
+    st.sampled_from(["params", "priority", "due_at", "key", "tags", "dry_run", "other"]), HOSTILE, max_size=4
+).map(lambda item: "{" + ",".join(f'"{name}": {value}' for name, value in item.items()) + "}")
+
+
+def test_whatever_is_taken_can_be_read_by_the_node_that_claims_it(database_url: str) -> None:
+    loop = asyncio.new_event_loop()
+    db = Db(database_url, "jobsd", 1, "test", 10.0)
+    loop.run_until_complete(registered(db, job(lock_key="{run_id}")))
+
+    @settings(max_examples=300, deadline=None, database=None)
+    @given(st.one_of(ITEMS, HOSTILE))
+    def taken(item: str) -> None:
+        call = "SELECT jobsd.enqueue_many('work', ('[' || $1::text || ']')::jsonb)"
+        try:
+            run = loop.run_until_complete(db.fetchval(call, item))
+        except asyncpg.PostgresError as refused:
+            assert str(refused.sqlstate).startswith(("22", "23505")), refused
+        else:
+            row = loop.run_until_complete(db.fetchrow("SELECT params, tags FROM jobsd.run WHERE id = $1", run))
+            assert row is not None
+            assert isinstance(orjson.loads(row["params"]), dict)
+            assert isinstance(orjson.loads(row["tags"]), dict)
+
+    try:
+        taken()
+    finally:
+        loop.run_until_complete(db.close())
+        loop.close()
+
+
 async def test_equal_numbers_are_one_lock_key(db: Db) -> None:
     keys = [lock_key_of("{n}", {"n": number}) for number in (100, 100.0, 1e2)]
 
