@@ -10,6 +10,7 @@ from jobsd.operations import packs
 from jobsd.packs.analytics import PACK
 from jobsd.packs.analytics.aggregating import AnalyticsParams, analytics_jobs
 from jobsd.packs.analytics.deriving import SignalParams, generate_signals
+from jobsd.store import packs as stored
 from jobsd.store.db import Db
 from tests.packs.analytics.conftest import Context, add_event, table
 
@@ -101,3 +102,24 @@ async def test_an_archived_signal_never_changes_whoever_writes(
 
     with pytest.raises(asyncpg.RestrictViolationError, match="an archived signal never changes"):
         await sql.execute("UPDATE analytics.signal SET archived_at = NULL")
+
+
+MANY_DAYS = """
+    INSERT INTO analytics.daily_aggregate
+           (day, course_id, kind, events, scored, score_sum, passes, pass_mark, learners)
+    SELECT date '2020-01-01' + n / 20, 'C' || n % 20, 'enrolled', 1, 0, 0, 0, 40, 1
+      FROM generate_series(1, 20000) AS n
+"""
+
+
+async def test_a_page_of_the_longest_view_comes_by_an_index(db: Db) -> None:
+    await db.execute(MANY_DAYS)
+    await db.execute("ANALYZE analytics.daily_aggregate")
+    view = packs.view_of([PACK], "analytics", "daily_aggregates")
+    wanted = stored.Wanted({"since": "2021-01-01"}, ("2022-01-01", "C7", "enrolled"))
+
+    plan = await db.fetch(f"EXPLAIN {stored.statement(view, wanted)}", 50, "2021-01-01", "2022-01-01", "C7", "enrolled")
+
+    text = "\n".join(row[0] for row in plan)
+    assert "one_aggregate_per_day_course_and_kind" in text
+    assert "Sort" not in text
