@@ -11,6 +11,7 @@ from jobsd.domain.errors import Exit, JobsdError, problem
 
 MOST = 200
 USUAL = 50
+MOST_COUNTED = 10_000
 
 T = TypeVar("T")
 
@@ -20,6 +21,11 @@ class Page(BaseModel, Generic[T]):
 
     items: list[T]
     cursor: str | None = Field(None, description="for the next page; null on the last one")
+
+
+def counted(count: int) -> str:
+    """How many there are in all: "42"; "10,000+" past that, which nobody waits to have counted."""
+    return str(count) if count <= MOST_COUNTED else f"{MOST_COUNTED:,}+"
 
 
 def cursor_of(kind: str, value: int | str) -> str:

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, TypedDict, Unpack
 
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from jobsd.domain.errors import Exit, JobsdError, problem
 from jobsd.domain.run import RunId, RunState
-from jobsd.operations.pages import Page, cursor_of, number_of
+from jobsd.operations.pages import MOST_COUNTED, Page, counted, cursor_of, number_of
 from jobsd.operations.run_views import (
     AttemptView,
     AuditView,
@@ -33,24 +32,28 @@ def _in_reach(at: datetime) -> datetime:
 
 Instant = Annotated[AwareDatetime, AfterValidator(_in_reach)]
 Words = Annotated[str, Field(strict=True, min_length=1, max_length=1000)]
-NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
-async def page(
-    db: Db,
-    limit: int,
-    cursor: str | None = None,
-    *,
-    states: Sequence[RunState] = (),
-    job: str | None = None,
-    since: datetime | None = None,
-    tags: Mapping[str, str] = NO_TAGS,
-) -> Page[RunSummary]:
-    """Runs, the latest first. `since` is about when they were made; every one of `tags` must be there."""
+class Wanted(TypedDict, total=False):
+    """Which runs; what is left out does not narrow."""
+
+    states: Sequence[RunState]
+    job: str | None
+    since: datetime | None  # when they were made
+    tags: Mapping[str, str]  # every one of them must be there
+
+
+async def page(db: Db, limit: int, cursor: str | None = None, **wanted: Unpack[Wanted]) -> Page[RunSummary]:
+    """Runs, the latest first."""
     before = RunId(number_of("runs", cursor)) if cursor else None
-    rows = await lists.runs(db, lists.RunFilter(states, job, since, before, tags), limit + 1)
+    rows = await lists.runs(db, lists.RunFilter(before=before, **wanted), limit + 1)
     items = [RunSummary.model_validate(dict(row)) for row in rows[:limit]]
     return Page(items=items, cursor=cursor_of("runs", items[-1].id) if len(rows) > limit else None)
+
+
+async def total(db: Db, **wanted: Unpack[Wanted]) -> str:
+    """How many runs there are of those that `page` lists: "42", or "10,000+"."""
+    return counted(len(await lists.ids(db, lists.RunFilter(**wanted), MOST_COUNTED + 1)))
 
 
 async def show(db: Db, run_id: RunId) -> RunView:

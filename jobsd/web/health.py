@@ -61,7 +61,7 @@ def readiness(vitals: Vitals, answer: Answer) -> Readiness:
     checks = {
         "loops": Check(ok=not standing and bool(vitals.loops), text=_loops_text(vitals, standing)),
         "lock_session": Check(ok=vitals.lock_session_up, text="up" if vitals.lock_session_up else "down"),
-        "database": Check(ok=not answer.error, text=answer.error or "answers"),
+        "database": Check(ok=not answer.error, text="does not answer" if answer.error else "answers"),
         "draining": Check(ok=not vitals.draining, text="draining" if vitals.draining else "no"),
     }
     return Readiness(ready=all(check.ok for check in checks.values()), checks=checks)

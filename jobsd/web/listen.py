@@ -1,18 +1,30 @@
 """Opens the two listeners and closes them in order: no new connection, requests under way finish, the rest is cut."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from jobsd.web.patience import PATIENCE, at_most
 from jobsd.web.port import tcp_socket
 from jobsd.web.unix import unix_socket
 
 CLOSE_S = 3.0  # for requests under way
+LOGGER = logging.getLogger("aiohttp.server.jobsd")
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether a record is worth a line. What is no HTTP, or breaks off, is the client's doing, and might be a flood."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | ConnectionError)
+
+
+LOGGER.addFilter(_is_ours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,7 @@ async def listening(app: web.Application, host: str, port: int, socket: Path | N
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=LOGGER,
         handle_signals=False,
         keepalive_timeout=patience.head_s,  # also the limit of a first head, and of silence
         lingering_time=patience.body_s,

@@ -86,6 +86,22 @@ async def test_runs_are_listed_by_state_job_and_time_page_by_page(served: Site, 
     assert done == future == {"items": [], "cursor": None}
 
 
+async def test_how_many_there_are_in_all_is_told_when_asked_and_not_counted_past_ten_thousand(
+    served: Site, db: Db
+) -> None:
+    await enqueued(db, "nightly", 3)
+    _, _, silent = await served.ask("GET", "/api/v1/runs")
+    _, page, few = await served.ask("GET", "/api/v1/runs?total=true&limit=1&job=nightly")
+    await enqueued(db, "ping", 10_001)
+
+    _, _, many = await served.ask("GET", "/api/v1/runs?total=true&limit=1&state=queued")
+    _, _, none = await served.ask("GET", "/api/v1/runs?total=true&state=failed")
+
+    assert "X-Total" not in silent
+    assert (few["X-Total"], len(page["items"])) == ("3", 1)
+    assert (many["X-Total"], none["X-Total"]) == ("10,000+", "0")
+
+
 async def test_new_runs_do_not_shift_the_pages_that_follow(served: Site, db: Db) -> None:
     old = await enqueued(db, "nightly", 4)
     _, first, _ = await served.ask("GET", "/api/v1/runs?limit=2")

@@ -1,4 +1,4 @@
-"""Who may do what: reading from this machine, changing only through the Unix socket, and no web page ever."""
+"""Who may do what without a token: read from this machine, change through the Unix socket, and no web page ever."""
 
 import asyncio
 import getpass
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from jobsd.registry.load import Registry
 from jobsd.store.db import Db
 from jobsd.web.peers import is_loopback, user_name
-from tests.support.web import Site
+from tests.support.web import Site, site
 from tests.support.wire import wire
 
 ME = f"unix:{getpass.getuser()}"
@@ -102,6 +103,24 @@ async def test_names_of_this_machine_are_served(served: Site, host: str) -> None
     status, _, _ = await served.ask("GET", "/livez", tcp=True, headers={"Host": host})
 
     assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("jobs.example.org", 200),
+        ("JOBS.example.org:443", 200),
+        ("jobs.example.org.evil.test", 421),
+        ("example.org", 421),
+    ],
+)
+async def test_names_that_are_configured_are_served_and_no_others(
+    db: Db, registry: Registry, host: str, status: int
+) -> None:
+    async with site(db, registry, hosts=("jobs.example.org",)) as here:
+        came, _, _ = await here.ask("GET", "/livez", tcp=True, headers={"Host": host})
+
+    assert came == status
 
 
 async def test_a_probe_without_a_host_is_served(served: Site) -> None:

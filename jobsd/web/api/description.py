@@ -1,5 +1,7 @@
 """/api/openapi.json: the API, told in a form that tools read."""
 
+import asyncio
+
 from aiohttp import web
 
 from jobsd.web.api.requests import Query
@@ -16,5 +18,6 @@ ROUTED = web.AppKey("routed", tuple[Routed, ...])
 async def openapi(request: web.Request) -> web.Response:
     """Every address, what it takes and what it answers: OpenAPI 3.1."""
     query_of(request, Query)
-    body = rendered(request.app[ROUTED], is_loopback(request.app[DEPS].host))
+    open_reading = is_loopback(request.app[DEPS].host)
+    body = await asyncio.to_thread(rendered, request.app[ROUTED], open_reading)  # the first time it takes a while
     return tagged(request, body)

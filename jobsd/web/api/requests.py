@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
@@ -59,6 +59,7 @@ class RunsQuery(PageQuery, Narrowed):
     """Which runs."""
 
     since: Annotated[Instant, BeforeValidator(_since)] | None = Field(None, description='an instant, or "24h"')
+    total: Literal["true", "false"] = Field("false", description="true: how many there are in all, as X-Total")
 
 
 class AuditQuery(PageQuery):

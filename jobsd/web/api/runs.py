@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from jobsd.operations import runs
 from jobsd.operations.pages import Page
 from jobsd.operations.run_views import AttemptView, AuditView, MessageView, ProgressView, RunSummary, RunView
+from jobsd.operations.runs import Wanted
 from jobsd.web.api.requests import REPEATED, MessagesQuery, Query, RunsQuery, run_of
 from jobsd.web.body import query_of
 from jobsd.web.contract import speaks
@@ -19,18 +20,11 @@ View = TypeVar("View", bound=BaseModel)
 
 @speaks(Page[RunSummary], query=RunsQuery)
 async def page(request: web.Request) -> web.Response:
-    """Runs, the latest first."""
+    """Runs, the latest first; with `total=true` also how many, as `X-Total`: "42", or "10,000+"."""
     query = query_of(request, RunsQuery, repeated=REPEATED)
-    found = await runs.page(
-        request.app[DEPS].db,
-        query.limit,
-        query.cursor,
-        states=query.state,
-        job=query.job,
-        since=query.since,
-        tags=query.tags,
-    )
-    return paged(request, found)
+    db, wanted = request.app[DEPS].db, Wanted(states=query.state, job=query.job, since=query.since, tags=query.tags)
+    found = await runs.page(db, query.limit, query.cursor, **wanted)
+    return paged(request, found, await runs.total(db, **wanted) if query.total == "true" else None)
 
 
 @speaks(RunView)
