@@ -11,7 +11,7 @@ from jobsd.domain.slot import MAKES_A_RUN
 from jobsd.operations.job_views import Reason, Why
 from jobsd.operations.jobs import BY_FILE, definition_of, disabled_by, next_after
 from jobsd.registry.load import Registry
-from jobsd.store import standing
+from jobsd.store import queue, standing, tickets
 from jobsd.store.db import Db, Row
 
 
@@ -27,6 +27,7 @@ async def why(db: Db, registry: Registry, name: str) -> Why:
         *_switched_off(job, switch, registry),
         *_nobody_to_take_it(job, await standing.live_nodes(db)),
         *_held_back(job, running, waiting, now),
+        *await _at_its_limits(db, job, now),
         *([] if waiting else await _own_key(db, job, running, now)),
         *(_waits_for_needs(job, slot) for slot in await standing.waiting_slots(db, name)),
         *_passed_over(await standing.slots(db, name, None, 1)),
@@ -78,6 +79,19 @@ def _held_back(job: JobDefinition, running: Sequence[Row], waiting: Sequence[Row
         elif job.external:
             text = f"run {row['id']} waits for a program to start it: POST /api/v1/runs/{row['id']}/start"
             yield Reason(code="waits_for_program", text=text)
+
+
+async def _at_its_limits(db: Db, job: JobDefinition, now: datetime) -> list[Reason]:
+    """Its rate, and how many runs of it may be active."""
+    found = []
+    if job.rate is not None and (free_at := await tickets.next_free(db, [(job.name, job.rate.per)])) is not None:
+        text = (
+            f"it has started as often as its rate of {job.rate} allows; the next start is free at {_instant(free_at)}"
+        )
+        found.append(Reason(code="rate", text=f"{text}, in {_span(free_at - now)}"))
+    if job.max_active is not None and await queue.active(db, job.name, job.max_active) >= job.max_active:
+        found.append(Reason(code="max_active", text=f"all {job.max_active} active runs that it may have are there"))
+    return found
 
 
 def _holder(row: Row, now: datetime) -> str:

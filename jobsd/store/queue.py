@@ -178,6 +178,16 @@ async def room(session: Session, job: str, max_active: int) -> int:
     return int(await session.fetchval(ROOM, job, max_active))
 
 
+ACTIVE = """
+    SELECT count(*) FROM (SELECT FROM jobsd.run WHERE job = $1 AND capped LIMIT $2) AS a
+"""
+
+
+async def active(db: Db, job: str, most: int) -> int:
+    """How many runs count towards a job's max_active just now, up to `most`."""
+    return int(await db.fetchval(ACTIVE, job, most))
+
+
 @dataclass(frozen=True, slots=True)
 class Depth:
     """Runs that are due and not taken, queued for later, running. Each count stops at `MANY`."""

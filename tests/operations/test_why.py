@@ -1,5 +1,6 @@
 """Why a job is not running: each reason that there can be, in the words that a person reads."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from jobsd.operations import jobs
 from jobsd.operations.why import why
 from jobsd.registry.load import Registry
-from jobsd.store import nodes
+from jobsd.store import nodes, tickets
 from jobsd.store.db import Db
 from tests.support.engine import enqueued, node, registered, request
 from tests.support.web import registry_of
@@ -92,6 +93,26 @@ async def test_its_own_run_is_told_as_running_and_its_places_as_taken(db: Db, tm
     assert found.running == [run]
     assert codes["running"].startswith(f"run {run} is running on one, for ")
     assert codes["no_place"] == "all 1 places of its concurrency are taken"
+
+
+@pytest.mark.req("E11")
+async def test_a_job_at_its_rate_and_at_its_most_active_runs_says_so(db: Db, tmp_path: Path) -> None:
+    text = '[jobs.a]\ncommand = ["true"]\nlock_key = "{run_id}"\nrate = "2/h"\nmax_active = 3\n'
+    registry = registry_of(tmp_path, text)
+    job = registry.jobs["a"]
+    assert job.rate is not None
+    await registered(db, job)
+    await tickets.fit(db, {"a": job.rate})
+    await enqueued(db, "a", count=3, capped=True)
+
+    async with node(db) as here:
+        before = await told(db, registry, "a")
+        await here.keeper.claim(replace(request(here, "a"), rates=[("a", job.rate.per)]))
+        codes = await told(db, registry, "a")
+
+    assert "rate" not in before
+    assert codes["rate"].startswith("it has started as often as its rate of 2/1h allows; the next start is free at 2")
+    assert codes["max_active"] == "all 3 active runs that it may have are there"
 
 
 async def test_a_run_for_later_is_told_with_its_time(db: Db, registry: Registry) -> None:
