@@ -1,5 +1,6 @@
 """What the pack shows, and what an operator may do with it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
@@ -102,6 +103,16 @@ async def test_an_archived_signal_never_changes_whoever_writes(
 
     with pytest.raises(asyncpg.RestrictViolationError, match="an archived signal never changes"):
         await sql.execute("UPDATE analytics.signal SET archived_at = NULL")
+
+
+@pytest.mark.req("A7")
+async def test_of_many_who_put_the_same_signal_away_at_once_one_does_and_is_audited(judged: Context, db: Db) -> None:
+    (signal,) = await rows(db, "signals")
+
+    done = await asyncio.gather(*(archive(db, int(str(signal["id"]))) for _ in range(5)), return_exceptions=True)
+
+    assert sorted(type(each).__name__ for each in done) == ["JobsdError"] * 4 + ["dict"]
+    assert await db.fetchval("SELECT count(*) FROM jobsd.audit_log WHERE act = 'analytics.archive_signal'") == 1
 
 
 MANY_DAYS = """
