@@ -12,39 +12,47 @@ from typing import Self
 from jobsd.domain.run import RunId
 from jobsd.store.db import Db, Row
 
-_TEXT = re.compile(r"\d{1,19}:(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)")
+_TEXT = re.compile(r"(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)")
 LARGEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Seen are the transactions before `next` that are not in `pending`: those were under way."""
+    """Seen are the transactions before `next` that are not in `pending`: those were under way.
+
+    Numbers are those that entries and messages carry in `tx`.
+    """
 
     next: int
     pending: frozenset[int]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The text of a `pg_snapshot`, "100:104:100,102". Raises `ValueError`."""
+        """What `str` makes of one, "104:100,102". Raises `ValueError`."""
         match = _TEXT.fullmatch(text)
         if match is None or int(match[1]) > LARGEST:
             raise ValueError("expected an id that a stream has given")
-        pending = frozenset(int(part) for part in match[2].split(",") if part)
+        pending = (int(part) for part in match[2].split(",") if part)
         return cls(int(match[1]), frozenset(each for each in pending if each < int(match[1])))
 
     def __str__(self) -> str:
-        first = min(self.pending, default=self.next)
-        return f"{first}:{self.next}:{','.join(map(str, sorted(self.pending)))}"
+        return f"{self.next}:{','.join(map(str, sorted(self.pending)))}"
 
 
 NOW = """
-    SELECT pg_current_snapshot()::text
+    SELECT jobsd.audit_tx(pg_snapshot_xmax(s)) AS next, pg_snapshot_xmax(s)::text::bigint AS xmax,
+           ARRAY(SELECT each::text::bigint FROM pg_snapshot_xip(s) AS each) AS pending
+      FROM pg_current_snapshot() AS s
 """
 
 
 async def now(db: Db) -> Position:
     """All that is committed."""
-    return Position.parse(await db.fetchval(NOW))
+    row = await db.fetchrow(NOW)
+    if row is None:
+        raise AssertionError("a function in FROM gives one row")
+    base = row["next"] - row["xmax"]
+    return Position(row["next"], frozenset(base + each for each in row["pending"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +76,16 @@ class Stretch:
         return self.start.next >= self.end.next and not self.late
 
 
+# A LIMIT makes the planner hope for an early hit in a scan of the whole table; the latest entries are its end.
+BY_INDEX = """
+    SET LOCAL enable_seqscan = off
+"""
 MOVED = """
     WITH entries AS MATERIALIZED (
         SELECT run, act
           FROM jobsd.audit
-         WHERE (tx::text::bigint >= $1 OR tx::text::bigint = ANY($2::bigint[]))
-           AND tx::text::bigint < $3 AND tx::text::bigint <> ALL($4::bigint[])
+         WHERE (tx >= $1 OR tx = ANY($2::bigint[]))
+           AND tx < $3 AND tx <> ALL($4::bigint[])
            AND run IS NOT NULL
            AND ($5::text[] IS NULL OR job = ANY($5))
          LIMIT $6 + 1
@@ -88,6 +100,7 @@ MOVED = """
 async def moved(db: Db, stretch: Stretch, jobs: Sequence[str] | None, most: int) -> list[Row] | None:
     """The runs that moved, of `jobs` or of all, each with its acts; None when there are more than `most` moves."""
     async with db.reading() as session:
+        await session.execute(BY_INDEX)
         rows = await session.fetch(MOVED, *stretch.bounds, jobs, most)
     return None if rows and rows[0]["entries"] > most else rows
 
@@ -96,8 +109,8 @@ ENTRIES = """
     SELECT run, sequence, at, act, actor, fence, reason, detail
       FROM jobsd.audit
      WHERE run = ANY($5::bigint[])
-       AND (tx::text::bigint >= $1 OR tx::text::bigint = ANY($2::bigint[]))
-       AND tx::text::bigint < $3 AND tx::text::bigint <> ALL($4::bigint[])
+       AND (tx >= $1 OR tx = ANY($2::bigint[]))
+       AND tx < $3 AND tx <> ALL($4::bigint[])
      ORDER BY run, sequence
 """
 
@@ -111,8 +124,8 @@ MESSAGES = """
     SELECT run, id, at, level, text, fence
       FROM jobsd.message
      WHERE run = ANY($5::bigint[])
-       AND (tx::text::bigint >= $1 OR tx::text::bigint = ANY($2::bigint[]))
-       AND tx::text::bigint < $3 AND tx::text::bigint <> ALL($4::bigint[])
+       AND (tx >= $1 OR tx = ANY($2::bigint[]))
+       AND tx < $3 AND tx <> ALL($4::bigint[])
      ORDER BY id DESC
      LIMIT $6
 """
@@ -121,6 +134,7 @@ MESSAGES = """
 async def messages(db: Db, stretch: Stretch, runs: Sequence[RunId], most: int) -> list[Row]:
     """What these runs said, the oldest first; of more than `most`, the latest."""
     async with db.reading() as session:
+        await session.execute(BY_INDEX)
         return (await session.fetch(MESSAGES, *stretch.bounds, runs, most))[::-1]
 
 

@@ -94,6 +94,7 @@ CREATE TABLE jobsd.run (
     CONSTRAINT priority_is_0_to_9 CHECK (priority BETWEEN 0 AND 9),
     CONSTRAINT ready_only_if_queued CHECK (ready IS NULL OR (ready AND state = 'queued')),
     CONSTRAINT node_set_if_and_only_if_running CHECK ((node IS NOT NULL) = (state = 'running')),
+    CONSTRAINT a_running_run_has_begun CHECK (state <> 'running' OR (started_at IS NOT NULL AND fence IS NOT NULL)),
     CONSTRAINT held_only_while_running CHECK ((held IS NULL AND seat IS NULL) OR state = 'running'),
     CONSTRAINT a_running_run_holds_its_key CHECK (state <> 'running' OR held IS NOT DISTINCT FROM lock_key),
     CONSTRAINT capped_only_while_active CHECK (capped IS NULL OR (capped AND state IN ('queued', 'running'))),
@@ -192,11 +193,11 @@ CREATE TABLE jobsd.message (
     at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     level text        NOT NULL,
     text  text        NOT NULL,
-    tx    xid8        NOT NULL DEFAULT pg_current_xact_id(),
+    tx    bigint      NOT NULL DEFAULT jobsd.audit_tx(),
     CONSTRAINT a_level_is_one_of_three CHECK (level IN ('info', 'warning', 'error'))
 );
 CREATE INDEX message_of_run ON jobsd.message (run, id);
-CREATE INDEX message_tx ON jobsd.message ((tx::text::bigint));  -- serves the feed
+CREATE INDEX message_tx ON jobsd.message (tx);         -- serves the feed
 
 -- How far it is, and when it was last heard of: `at` moves with every report, a mere sign of life too.
 CREATE TABLE jobsd.progress (

@@ -11,14 +11,16 @@ import pytest
 from jobsd.domain.events import Event as Observed
 from jobsd.domain.events import Noted
 from jobsd.domain.outcome import Completed, Failed
-from jobsd.domain.run import ClaimedRun
+from jobsd.domain.run import ClaimedRun, RunId
 from jobsd.store import queue
-from jobsd.store.db import Db
+from jobsd.store.db import Db, Unavailable
+from jobsd.store.migrate import migrate
 from jobsd.web.app import build
 from jobsd.web.listen import listening
 from jobsd.web.patience import Patience
 from tests.support.engine import enqueued, request
 from tests.support.eventually import eventually
+from tests.support.postgres import OwnServer
 from tests.support.site import Site, site
 from tests.support.sse import stream
 
@@ -192,7 +194,7 @@ async def test_more_moves_than_are_told_at_once_tell_to_read_the_list_anew(here:
 
 
 async def test_an_id_of_another_database_tells_to_read_anew(here: Site) -> None:
-    ahead = f"{2**62}:{2**62}:"
+    ahead = f"{2**62}:"
 
     async with stream(here.addresses.socket, "/events", ahead) as live:
         (told,) = await live.until("reset")
@@ -200,7 +202,7 @@ async def test_an_id_of_another_database_tells_to_read_anew(here: Site) -> None:
     assert told.data["reason"] == "the id is of another database"
 
 
-@pytest.mark.parametrize("text", ["nonsense", "1:2", "-1:2:", "1:2:x", "9" * 25 + ":1:", f"1:{2**63}:"])
+@pytest.mark.parametrize("text", ["nonsense", "1", "1:2:", "-1:", "1:x", "9" * 25 + ":", f"{2**63}:"])
 async def test_an_id_that_no_stream_gave_is_refused(here: Site, text: str) -> None:
     reader, writer = await asyncio.open_unix_connection(here.addresses.socket)
     writer.write(f"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: {text}\r\n\r\n".encode())
@@ -257,6 +259,48 @@ async def test_a_client_that_does_not_read_is_let_go(here: Site) -> None:
                     await reading.until("run", id=latest)
 
     assert given_up.get_nowait() == Noted("client_too_slow", "info", {"path": "/api/v1/events"})
+
+
+async def test_a_look_that_goes_wrong_ends_the_streams_and_the_next_one_starts_the_feed_anew(here: Site) -> None:
+    seen: list[Observed] = []
+    deps = replace(here.deps, observe=seen.append)
+    async with listening(build(deps), "127.0.0.1", 0, here.folder / "other.sock"):
+        async with stream(here.folder / "other.sock", "/events") as live:
+            await live.placed()
+            await here.db.execute("ALTER TABLE jobsd.audit RENAME TO elsewhere")
+            await here.db.execute("SELECT pg_current_xact_id()")
+            ended = await live.next()
+            await here.db.execute("ALTER TABLE jobsd.elsewhere RENAME TO audit")
+        async with stream(here.folder / "other.sock", "/events", live.last_id) as again:
+            (run,) = await enqueued(here.db, "import")
+            told = await again.until("run")
+
+    assert ended is None
+    assert [event.event for event in seen if isinstance(event, Noted)] == ["feed_failed"]
+    assert [event.data["id"] for event in told] == [run]
+
+
+@pytest.mark.req("E13")
+async def test_a_stream_outlives_a_database_that_goes_away_and_misses_nothing(postgres_server: OwnServer) -> None:
+    url = await postgres_server.database()
+    await migrate(url)
+    async with Db.open(url) as db, site(db, JOBS) as here, stream(here.addresses.socket, "/events") as live:
+        await live.placed()
+        postgres_server.stop()
+        postgres_server.start()
+        (run,) = await eventually_enqueued(db)
+        told = await live.until("run")
+
+    assert [event.data["id"] for event in told] == [run]
+
+
+async def eventually_enqueued(db: Db) -> list[RunId]:
+    """The first connections are of the server that was."""
+    while True:
+        try:
+            return await enqueued(db, "import")
+        except Unavailable:
+            continue
 
 
 async def test_streams_are_as_many_as_may_be_and_one_more_is_told_to_poll(here: Site) -> None:
