@@ -36,7 +36,7 @@ COMMITTED = """
     SELECT ended_at, result FROM jobsd.attempt WHERE run = $1 AND fence = $2 AND NOT stale AND outcome = 'completed'
 """
 # Sessions that stand on these runs, by the lock that assert_fence and complete take. Of other runs, or of a later
-# attempt at one of these, none is touched.
+# attempt at one of these, none is touched; nor are those of roles that ours may not end.
 END_SESSIONS = """
     WITH standing AS MATERIALIZED (
         SELECT w.run, l.pid, a.application_name
@@ -46,7 +46,7 @@ END_SESSIONS = """
            AND l.objid::bigint = w.run & 4294967295
            AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
           JOIN pg_stat_activity a ON a.pid = l.pid
-         WHERE l.pid <> pg_backend_pid()
+         WHERE l.pid <> pg_backend_pid() AND pg_has_role(a.usesysid, 'USAGE')
     )
     SELECT run, pid, application_name, pg_terminate_backend(pid, 2000) AS gone
       FROM standing
@@ -122,10 +122,7 @@ async def find_out(db: Db, run: RunId, fence: Fence) -> Committed | None:
 async def end_sessions(db: Db, attempts: Sequence[tuple[RunId, Fence]]) -> list[EndedSession]:
     """End the sessions in whose open transactions these attempts' fences were asserted, so that none holds its run.
 
-    Those of roles that we may not end are left. Raises `Unavailable`.
+    Raises `Unavailable`.
     """
-    try:
-        rows = await db.fetch(END_SESSIONS, [run for run, _ in attempts], [fence for _, fence in attempts])
-    except asyncpg.InsufficientPrivilegeError:
-        return []
+    rows = await db.fetch(END_SESSIONS, [run for run, _ in attempts], [fence for _, fence in attempts])
     return [EndedSession(row["run"], row["pid"], row["application_name"]) for row in rows if row["gone"]]

@@ -16,6 +16,8 @@ from jobsd.store.history import Ended
 from jobsd.store.migrate import migrate
 from tests.support.engine import enqueued, job, node, registered, request
 from tests.support.eventually import eventually
+from tests.support.postgres import OwnServer
+from tests.support.roles import as_login, granted, logins
 
 OVER = """
     UPDATE jobsd.run SET state = 'failed', node = NULL, held = NULL, finished_at = now() WHERE state = 'running'
@@ -123,6 +125,25 @@ async def test_a_session_that_stands_on_a_run_is_ended_and_those_of_other_runs_a
         assert [(each.run, each.pid) for each in ended] == [(first.id, one.con.get_server_pid())]
         assert await two.fetchval("SELECT 1") == 1
         await two.execute("ROLLBACK")
+
+
+@pytest.mark.req("P7", "P9")
+async def test_a_session_of_a_role_that_ours_may_not_end_is_left_and_hides_no_other(postgres_server: OwnServer) -> None:
+    url = await postgres_server.database()
+    await granted(url)
+    await logins(url)
+    async with Db.open(url) as owner, Db.open(as_login(url, "app")) as ours, node(owner) as here:
+        first, second = await claimed(here, 2)
+        async with owner.session() as theirs, ours.session() as own:
+            for session, run in ((theirs, first), (own, second)):
+                await session.execute("BEGIN")
+                await session.fetchval("SELECT jobsd.assert_fence($1, $2)", run.id, run.fence)
+
+            ended = await effects.end_sessions(ours, [(run.id, run.fence) for run in (first, second)])
+
+            assert [each.run for each in ended] == [second.id]
+            assert await theirs.fetchval("SELECT 1") == 1
+            await theirs.execute("ROLLBACK")
 
 
 @pytest.mark.req("P9")
