@@ -1,4 +1,5 @@
-"""What a program may do that executes a run itself: begin it, complete it, fail it. What it says meanwhile: `reports`.
+"""Runs that another program executes: who reports, and how one begins. `reports` has what it says meanwhile, `endings`
+how it ends.
 
 Its attempt is one like every other: fenced, settled as its job declares, kept for ever. It holds the run's lock key
 and a place of its job's concurrency until it is over or stale.
@@ -6,16 +7,13 @@ and a place of its job's concurrency until it is over or stale.
 
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Annotated, Any
+from typing import Annotated
 
-import orjson
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobsd.domain.errors import Exit, JobsdError, problem
-from jobsd.domain.events import RunRefused, RunStarted
+from jobsd.domain.events import RunStarted
 from jobsd.domain.job import JobDefinition
-from jobsd.domain.lifecycle import SettlePolicy, settle
-from jobsd.domain.outcome import Completed, Failed
 from jobsd.domain.run import ClaimedRun, Fence, NodeId, RunId, RunState, allowed
 from jobsd.operations.enqueue import rows_of, together
 from jobsd.operations.jobs import definition_of, disabled_by
@@ -24,12 +22,10 @@ from jobsd.operations.run_views import RunView, Triggered
 from jobsd.operations.runs import Words, show
 from jobsd.operations.told import Told
 from jobsd.registry.load import Registry
-from jobsd.store import external, history
+from jobsd.store import external
 from jobsd.store import jobs as registered
 from jobsd.store.db import Db, Row, Session
 from jobsd.store.external import Begin, Taken
-from jobsd.store.history import Ended
-from jobsd.store.runs import claimed_run
 
 RESULT_BYTES = 1024 * 1024  # as of every other kind of job
 
@@ -50,24 +46,6 @@ class Fenced(BaseModel):
     fence: Annotated[int, Field(strict=True, ge=1, lt=2**63)] | None = Field(
         None, description="of the attempt; or as the header Jobsd-Fence"
     )
-
-
-class CompleteRequest(Fenced):
-    """The work is done."""
-
-    result: Any = Field(None, description="any JSON, at most 1 MiB")
-
-
-class FailRequest(Fenced):
-    """The work failed."""
-
-    error: Annotated[str, Field(strict=True, min_length=1, max_length=100_000)] = Field(
-        description="kept and shown word for word"
-    )
-    kind: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$")] = Field(
-        "external", description="a short stable word for this kind of failure"
-    )
-    final: StrictBool = Field(False, description="true: no declared retry follows, trying again would not help")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,65 +166,6 @@ async def _held(db: Db | Session, run_id: RunId) -> JobsdError:
     text = f"the lock key of run {run_id} is held by run {holder['id']} of {holder['job']}, since {since}"
     refused = problem("E0520", text, f"jobsd run show {holder['id']}", exit_code=Exit.CONFLICT)
     return replace(refused, detail={"holder": holder["id"], "holder_job": holder["job"]})
-
-
-# -- end ------------------------------------------------------------------------------------------------------------
-
-
-async def complete(desk: Desk, run_id: RunId, fence: Fence, result: Any) -> RunView:
-    """Its work is done. Raises E0503, E0507 (the result is too large), E0519, E0517 (the run has moved on)."""
-    if len(orjson.dumps(result)) > RESULT_BYTES:
-        raise problem("E0507", f"the result is larger than {RESULT_BYTES} bytes as JSON", exit_code=Exit.USAGE)
-    return await _end(desk, run_id, fence, Completed(result))
-
-
-async def fail(desk: Desk, run_id: RunId, fence: Fence, failed: Failed) -> RunView:
-    """Its work failed; a declared retry queues it again, for a program to start it. Raises as `complete` does."""
-    return await _end(desk, run_id, fence, failed)
-
-
-async def _end(desk: Desk, run_id: RunId, fence: Fence, outcome: Completed | Failed) -> RunView:
-    """Settle the attempt. Said twice, the second is answered like the first; too late, it is kept and refused."""
-    if (row := await external.find(desk.db, run_id)) is None:
-        raise no_such_run(run_id)
-    job = desk.registry.jobs.get(row["job"])  # one that has left the registry is ended all the same
-    if job is not None:
-        external_job(desk.registry, job.name)
-    if row["state"] == RunState.RUNNING and row["fence"] == fence and row["external"]:
-        policy = SettlePolicy(job.retry_policy, job.restartable) if job else SettlePolicy()
-        run = claimed_run(row)
-        ended = Ended(run, NodeId(row["node"]), settle(run, policy, outcome, row["now"]), row["now"])
-        if await _written(desk, ended):
-            desk.told([ended])
-            return await show(desk.db, run_id)
-    return await _late(desk, row, fence, outcome)
-
-
-async def _written(desk: Desk, ended: Ended) -> bool:
-    async with desk.db.transaction() as tx:
-        moved = await history.settle_within(tx, [ended], desk.actor)
-        await external.forget(tx, ended.run.id, ended.run.fence)
-    return bool(moved)
-
-
-async def _late(desk: Desk, row: Row, fence: Fence, outcome: Completed | Failed) -> RunView:
-    """The run has moved on. A result of an attempt that there was is kept as a stale one."""
-    attempt = await external.attempt(desk.db, row["id"], fence)
-    if attempt is not None and _says_the_same(attempt, outcome):
-        return await show(desk.db, row["id"])
-    if attempt is not None:
-        run = replace(claimed_run(row), fence=fence, attempt=attempt["number"], started_at=attempt["started_at"])
-        late = Ended(run, NodeId(attempt["node"]), settle(run, SettlePolicy(), outcome, row["now"]), row["now"])
-        await history.settle(desk.db, [late], desk.actor)
-        desk.told.observe(RunRefused(run, late.settlement))
-    raise await moved_on(desk.db, row["id"], fence)
-
-
-def _says_the_same(attempt: Row, outcome: Completed | Failed) -> bool:
-    if isinstance(outcome, Completed):
-        result = orjson.loads(attempt["result"] or b"null")
-        return bool(attempt["outcome"] == "completed" and result == outcome.result)
-    return (attempt["outcome"], attempt["error"]) == ("failed", outcome.error)
 
 
 # -- refusals -------------------------------------------------------------------------------------------------------

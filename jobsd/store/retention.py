@@ -70,15 +70,15 @@ async def surplus(db: Db, job: str, latest: int) -> RunId | None:
     return None if found is None else RunId(found)
 
 
-# What the schedule's latest slot made stays: `needs` and `after` ask for it. So does a run whose idempotency key still
-# stands for it.
+# A page of runs is looked at and at most a batch of them deleted; what it did not come to is looked at again.
+# What the schedule's latest slot made stays: `needs` and `after` ask for it. So does a run whose key still stands for it.
 CLEAR = """
     WITH page AS MATERIALIZED (
         SELECT id, state, created_at, finished_at, permanent, idempotency_key
           FROM jobsd.run
          WHERE job = $2 AND id > $3
          ORDER BY id
-         LIMIT $4
+         LIMIT $4 * 10
     ), latest AS MATERIALIZED (
         SELECT s.run
           FROM jobsd.slot s
@@ -94,6 +94,8 @@ CLEAR = """
            AND (p.id <= $7 OR r.finished_at < now() - k.kept)
            AND (r.idempotency_key IS NULL OR r.created_at < now() - interval '24 hours')
            AND NOT EXISTS (SELECT FROM latest WHERE latest.run = r.id)
+         ORDER BY r.id
+         LIMIT $4
            FOR UPDATE OF r SKIP LOCKED
     ), gone AS (
         DELETE FROM jobsd.run r USING past WHERE r.id = past.id RETURNING r.id, r.state
@@ -110,7 +112,8 @@ CLEAR = """
           FROM gone
         HAVING count(*) > 0
     )
-    SELECT (SELECT count(*) FROM gone) AS gone, max(id) AS last,
+    SELECT (SELECT count(*) FROM gone) AS gone,
+           CASE WHEN (SELECT count(*) FROM past) = $4 THEN (SELECT max(id) FROM past) ELSE max(id) END AS last,
            coalesce(bool_or(id <= $7 OR created_at < now() - $9::interval), false) AS further
       FROM page
 """
@@ -125,7 +128,7 @@ class Cleared:
 
 
 async def clear(db: Db, kept: Kept, edge: RunId | None, after: RunId, *, batch: int, actor: str) -> Cleared:
-    """Look at the next `batch` runs of a job from `after` on and delete those that are due, in one transaction.
+    """Delete the next runs of a job from `after` on that are due, at most `batch`, in one transaction.
 
     `edge`: it and what is older goes however young it is. A run that is just being retried, or deleted by another node,
     is passed over.

@@ -76,8 +76,9 @@ def answer_to(error: JobsdError, path: str, redactor: Redactor) -> web.Response:
         **error.detail,
     }
     headers = error.headers if isinstance(error, Refused) else {}
-    if status == 503:
-        headers = {"Retry-After": str(RETRY_AFTER_S), **headers}
+    wait_s = error.detail.get("retry_after_s", RETRY_AFTER_S if status == 503 else None)
+    if wait_s is not None:
+        headers = {"Retry-After": str(wait_s), **headers}
     body = orjson.dumps(document if isinstance(error, Refused) else redactor.fields(document))
     return web.Response(status=status, body=body, content_type="application/problem+json", headers=headers)
 

@@ -17,6 +17,11 @@ external = true
 lock_key = "argument:{argument_id}"
 params = { argument_id = 1 }
 max_active = 2
+
+[jobs.seldom]
+external = true
+lock_key = "{run_id}"
+rate = "1/h"
 """
 RUNS = "/api/v1/jobs/condense/runs"
 
@@ -133,6 +138,17 @@ async def test_programs_are_bound_by_the_number_of_active_runs(served: Site) -> 
     status, refusal, _ = await served.ask("POST", RUNS, {"start": True, "params": {"argument_id": 3}})
 
     assert (status, refusal["code"]) == (409, "E0514")
+
+
+async def test_a_rate_that_is_used_up_says_when_to_try_again(served: Site, db: Db) -> None:
+    await db.execute("SELECT jobsd.fit_tickets('seldom', 1)")
+    await served.ask("POST", "/api/v1/jobs/seldom/runs", {"start": True})
+
+    status, refusal, headers = await served.ask("POST", "/api/v1/jobs/seldom/runs", {"start": True})
+
+    assert (status, refusal["code"]) == (429, "E0527")
+    assert headers["Retry-After"] == str(refusal["retry_after_s"])
+    assert await db.fetchval("SELECT count(*) FROM jobsd.run") == 1
 
 
 async def test_a_queued_run_is_started_by_its_id(served: Site, db: Db) -> None:

@@ -7,8 +7,9 @@ from aiohttp import web
 
 from jobsd.domain.outcome import Failed
 from jobsd.domain.run import Fence
-from jobsd.operations import external, reports
-from jobsd.operations.external import CompleteRequest, Desk, FailRequest, Fenced, StartRequest
+from jobsd.operations import endings, external, reports
+from jobsd.operations.endings import CompleteRequest, FailRequest
+from jobsd.operations.external import Desk, Fenced, StartRequest
 from jobsd.operations.reports import HeartbeatRequest, MessageRequest, ProgressRequest
 from jobsd.operations.run_views import ProgressView, RunView
 from jobsd.operations.told import Told
@@ -56,7 +57,7 @@ async def message(request: web.Request) -> web.Response:
 async def complete(request: web.Request) -> web.Response:
     """Its work is done. Said again it is answered alike, so that a lost answer does no harm."""
     said, fence = await _reported(request, CompleteRequest)
-    return answer(request, await external.complete(desk_of(request), run_of(request), fence, said.result))
+    return answer(request, await endings.complete(desk_of(request), run_of(request), fence, said.result))
 
 
 @speaks(RunView, body=FailRequest, headers=(FENCE,), refuses=("E0517", "E0519"))
@@ -64,7 +65,7 @@ async def fail(request: web.Request) -> web.Response:
     """Its work failed. A retry that its job declares queues it again."""
     said, fence = await _reported(request, FailRequest)
     failed = Failed(said.kind, said.error, final=said.final)
-    return answer(request, await external.fail(desk_of(request), run_of(request), fence, failed))
+    return answer(request, await endings.fail(desk_of(request), run_of(request), fence, failed))
 
 
 def desk_of(request: web.Request) -> Desk:
