@@ -13,7 +13,11 @@ from tests.support.engine import node
 from tests.support.eventually import eventually
 
 FULL = "all 3 active runs that it may have are there"
-BEGIN = "UPDATE jobsd.run SET state = 'running', ready = NULL, held = lock_key, node = 1 WHERE job = 'first'"
+BEGIN = """
+    UPDATE jobsd.run
+       SET state = 'running', ready = NULL, held = lock_key, node = 1, fence = 1, started_at = now()
+     WHERE job = 'first'
+"""
 COMPLETE = """
     UPDATE jobsd.run SET state = 'completed', held = NULL, node = NULL, finished_at = now() WHERE job = 'first'
 """

@@ -12,6 +12,11 @@ from jobsd.store.runs import Overtaken
 from tests.support.engine import enqueued, job, node, registered, request
 from tests.support.eventually import eventually
 
+BEGIN = """
+    UPDATE jobsd.run
+       SET state = 'running', ready = NULL, held = lock_key, node = 1, fence = 1, started_at = now()
+     WHERE id = $1
+"""
 WAITING = """
     SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'transactionid' AND datname = current_database()
 """
@@ -67,11 +72,10 @@ async def test_a_run_is_taken_with_its_advisory_lock_and_marked_in_the_same_stat
 async def test_the_database_refuses_two_running_runs_of_one_key_whoever_writes(db: Db) -> None:
     await registered(db, job())
     one, two = await enqueued(db, count=2, key="k")
-    take = "UPDATE jobsd.run SET state = 'running', ready = NULL, held = lock_key, node = 1, fence = 1 WHERE id = $1"
-    await db.execute(take, one)
+    await db.execute(BEGIN, one)
 
     with pytest.raises(Exception, match="one_running_run_per_lock_key"):
-        await db.execute(take, two)
+        await db.execute(BEGIN, two)
 
 
 async def test_runs_are_taken_by_priority_then_time_then_number(db: Db) -> None:
@@ -164,12 +168,11 @@ async def test_a_lock_that_another_session_holds_leaves_the_run_in_the_queue(db:
 async def test_a_claim_that_another_program_is_ahead_of_leaves_no_lock_and_can_be_tried_again(db: Db) -> None:
     await registered(db, job())
     theirs, mine = await enqueued(db, count=2, key="k")
-    begin = "UPDATE jobsd.run SET state = 'running', ready = NULL, held = lock_key, node = 1, fence = 1 WHERE id = $1"
     (free,) = await enqueued(db)
 
     async with node(db) as here:
         async with db.transaction() as other:
-            await other.execute(begin, theirs)
+            await other.execute(BEGIN, theirs)
             claiming = asyncio.create_task(here.keeper.claim(request(here)))
             await eventually(lambda: db.fetchval(WAITING), 1)
         with pytest.raises(Overtaken):
