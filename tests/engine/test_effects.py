@@ -247,3 +247,20 @@ async def test_a_commit_that_hangs_while_its_job_is_ended_is_ended_too_so_that_r
     assert told.settlement.outcome == "interrupted"
     assert await db.fetchval("SELECT state FROM jobsd.run") == "failed"
     assert (left, await effects(db)) == (0, 0)
+
+
+@pytest.mark.req("P4", "P5")
+async def test_a_session_left_open_on_a_run_whose_attempt_is_over_does_not_hold_up_its_settlement(
+    db: Db, tmp_path: Path
+) -> None:
+    async with Db.open(db.url, statement_timeout_s=0.5) as hasty, place(hasty, tmp_path) as at, db.session() as left:
+        run = await at.start(then="wait")
+        fence = await db.fetchval("SELECT fence FROM jobsd.run WHERE id = $1", run)
+        await left.execute("BEGIN")
+        await left.fetchval("SELECT jobsd.assert_fence($1, $2)", run, fence)
+
+        at.workers.stop(Interrupted("shutting down"))
+        told = await at.ended()
+
+    assert told.settlement.outcome == "interrupted"
+    assert await db.fetchval("SELECT state FROM jobsd.run") == "failed"
