@@ -105,7 +105,7 @@ async def test_the_database_allows_just_the_moves_of_the_domain(db: Db, old: Run
     (run,) = await enqueued(db)
     columns = {
         "queued": "ready = true, node = NULL, finished_at = NULL",
-        "running": "ready = NULL, node = 1, finished_at = NULL",
+        "running": "ready = NULL, node = 1, finished_at = NULL, started_at = now(), fence = 1",
     }
     over = "ready = NULL, node = NULL, finished_at = coalesce(finished_at, now())"
     reach = {
