@@ -160,32 +160,20 @@ BEGIN
     RETURN NULL;
 END $$;
 
--- Many runs of one job, all or none: '[{"params": {…}, "priority": 3, "due_at": …, "key": …, "tags": {…}, "dry_run": …}]'.
--- Gives their ids in that order; for a key that was used for the same request, the id of the run that there is.
-CREATE FUNCTION jobsd.enqueue_many(job text, runs jsonb, reason text DEFAULT NULL) RETURNS SETOF bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- The job, if it is registered and all of `runs` may be asked for.
+CREATE FUNCTION jobsd.job_for(of_job text, runs jsonb, reason text) RETURNS jobsd.job LANGUAGE plpgsql STABLE AS $$
 DECLARE
     declared jobsd.job;
-    template text;
-    most     bigint;
-    places   bigint;
-    ids      regclass;
     wrong    record;
-    added    bigint := 0;
-    due      boolean := false;
-    new_ids  bigint[];
-    asked    jsonb[];
-    keys     text[];
-    names    text[];
 BEGIN
-    SELECT * INTO declared FROM jobsd.job j WHERE j.name = enqueue_many.job AND j.removed_at IS NULL;
+    SELECT * INTO declared FROM jobsd.job j WHERE j.name = of_job AND j.removed_at IS NULL;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'no job named "%" is registered', left(enqueue_many.job, 100)
+        RAISE EXCEPTION 'no job named "%" is registered', left(of_job, 100)
             USING ERRCODE = 'undefined_object', HINT = 'jobsd explain E0501';
     ELSIF jsonb_typeof(runs) IS DISTINCT FROM 'array' OR jsonb_array_length(runs) > 10000 THEN
         RAISE EXCEPTION 'runs: expected a list of at most 10,000'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'jobsd explain E0507';
-    ELSIF length(enqueue_many.reason) > 1000 THEN
+    ELSIF length(reason) > 1000 THEN
         RAISE EXCEPTION 'reason: at most 1000 characters are allowed'
             USING ERRCODE = 'invalid_parameter_value', HINT = 'jobsd explain E0507';
     END IF;
@@ -199,7 +187,27 @@ BEGIN
         RAISE EXCEPTION '%', CASE jsonb_array_length(runs) WHEN 1 THEN '' ELSE wrong.n || ': ' END || wrong.why
             USING ERRCODE = 'invalid_parameter_value', HINT = 'jobsd explain E0507';
     END IF;
+    RETURN declared;
+END $$;
 
+-- Many runs of one job, all or none: '[{"params": {…}, "priority": 3, "due_at": …, "key": …, "tags": {…}, "dry_run": …}]'.
+-- Gives their ids in that order; for a key that was used for the same request, the id of the run that there is.
+CREATE FUNCTION jobsd.enqueue_many(job text, runs jsonb, reason text DEFAULT NULL) RETURNS SETOF bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    declared jobsd.job;
+    template text;
+    most     bigint;
+    places   bigint;
+    ids      regclass;
+    added    bigint := 0;
+    due      boolean := false;
+    new_ids  bigint[];
+    asked    jsonb[];
+    keys     text[];
+    names    text[];
+BEGIN
+    declared := jobsd.job_for(job, runs, reason);
     template := coalesce(declared.definition ->> 'lock_key',
                          CASE WHEN declared.definition ->> 'concurrency' IS NULL THEN declared.name END);
     SELECT array_agg(a.asked ORDER BY e.n), array_agg(e.item ->> 'key' ORDER BY e.n), array_agg(k.name ORDER BY e.n)

@@ -147,6 +147,13 @@ async def test_ten_thousand_are_stored_in_one_call_in_their_order(db: Db) -> Non
     assert (await refusal(many(db, "work", *({} for _ in range(10_001)))))[0].startswith("runs: expected a list")
 
 
+async def test_of_nothing_nothing_comes(db: Db) -> None:
+    await registered(db, job(max_active=1))
+
+    assert await many(db, "work") == []
+    assert await db.fetchval("SELECT jobsd.enqueue('work', NULL, tags => NULL, dry_run => NULL)") == 1
+
+
 @pytest.mark.req("P2")
 async def test_a_key_gives_the_run_that_there_is_and_another_request_is_refused(db: Db) -> None:
     await registered(db, job())
