@@ -41,6 +41,7 @@ class Sealer:
         await self._compare()
         await self._seal_all()
         self._head = await seal.head(self._here.db) or FIRST
+        await self._tell_of_late()
         await self._check()
 
     async def _compare(self) -> None:
@@ -61,11 +62,10 @@ class Sealer:
             self._since = None
             facts = {"seal": made.number, "entries": made.entries, "hash": made.hash}
             self._here.observe(Noted("audit_sealed", "info", facts))
-        await self._tell_of_late()
 
     async def _tell_of_late(self) -> None:
         """Once, when something has kept entries from being sealed for long: a transaction that does not end."""
-        left = await seal.unsealed(self._here.db)
+        left = await seal.unsealed(self._here.db, self._head)
         late = left.since is not None and datetime.now(UTC) - left.since > LATE
         if late and not self._late:
             facts = {"entries": left.entries, "since": left.since}

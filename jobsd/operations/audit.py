@@ -116,7 +116,8 @@ async def verify(db: Db, cursor: str | None = None) -> ChainView:
             broken = broken or BreakView(seal=link.number, reason=reason or "")
             break
         before, seals, entries = link, seals + 1, entries + link.entries
-    head, unsealed = await seal.head(db), await seal.unsealed(db)
+    head = await seal.head(db)
+    unsealed = await seal.unsealed(db, head)
     more = before is not None and head is not None and not broken and before.number < head.number
     return ChainView(
         seals=seals,

@@ -9,7 +9,7 @@ from jobsd.domain.run import RunId
 from jobsd.store.db import Db, Row
 
 LAST = datetime(9000, 1, 1, tzinfo=UTC)
-NARROWEST = timedelta(hours=1)
+NARROWEST = timedelta(seconds=1)
 WIDER = 16
 
 # So that the one index that such a table bears is of use, a query is bounded in time.
@@ -64,7 +64,7 @@ class Before:
 async def entries(db: Db, wanted: AuditFilter, before: Before | None, limit: int) -> list[Row]:
     """At most `limit` entries, the latest first.
 
-    Without a run it looks back over a longer and longer time, an hour at first, until there are enough: what is looked
+    Without a run it looks back over a longer and longer time, a second at first, until there are enough: what is looked
     for is mostly young, and all there is may be much.
     """
     narrowed = (wanted.job, wanted.actor, wanted.act)

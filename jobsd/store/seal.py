@@ -123,7 +123,7 @@ async def head(db: Db) -> Seal | None:
 UNSEALED = """
     SELECT count(*) AS entries, min(at) AS since
       FROM jobsd.audit
-     WHERE tx >= coalesce((SELECT max(to_tx) FROM jobsd.audit_seal), 0)
+     WHERE tx >= $1
 """
 
 
@@ -135,9 +135,9 @@ class Unsealed:
     since: datetime | None
 
 
-async def unsealed(db: Db) -> Unsealed:
+async def unsealed(db: Db, after: Seal | None) -> Unsealed:
     """Entries after the latest seal."""
-    row = await db.fetchrow(UNSEALED)
+    row = await db.fetchrow(UNSEALED, after.to_tx if after else 0, timeout=60)
     return Unsealed(0, None) if row is None else Unsealed(row["entries"], row["since"])
 
 

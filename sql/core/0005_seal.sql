@@ -40,7 +40,7 @@ $$;
 -- before `since` is running, which the call that finds this out answers as `wait_for`.
 CREATE FUNCTION jobsd.seal_audit(sealer text, most integer, since bigint DEFAULT NULL)
 RETURNS TABLE (number bigint, entries bigint, hash bytea, wait_for bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
 DECLARE
     mark    regclass := ' jobsd.audit_sealed';

@@ -71,7 +71,7 @@ async def test_everything_is_sealed_once_and_each_seal_names_the_one_before(db: 
     assert (links[0].previous, links[1].previous) == (FIRST.hash, first[0].hash)
     assert links[1].from_tx == links[0].to_tx
     assert await broken(db) is None
-    assert (await seal.unsealed(db)).entries == 0
+    assert (await seal.unsealed(db, links[-1])).entries == 0
 
 
 @pytest.mark.req("P10")
@@ -288,3 +288,30 @@ async def test_a_seals_hash_is_the_one_that_anybody_can_compute_from_what_it_cov
     for link, _ in await seal.links(db, 0, 10, MOST):
         covered = await audit.sealable(db, link.from_tx, link.to_tx)
         assert link.computed(entry.digest for entry, _ in covered) == link.hash
+
+
+LONG = """
+    INSERT INTO jobsd.audit (sequence, act, actor)
+    SELECT n, 'noted', 'unix:alice' FROM generate_series(1, 60000) AS n
+"""
+SCANS = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'audit'"
+
+
+async def test_a_long_audit_is_not_read_whole_to_seal_and_to_check_what_is_new(db: Db) -> None:
+    await db.execute(LONG)
+    await sealed(db, most=10_000)
+    await db.execute("VACUUM ANALYZE jobsd.audit")
+    async with Db.open(db.url, size=1) as one:  # so that its statements have been prepared and planned often
+        await one.execute("SELECT pg_stat_force_next_flush()")
+        before = await one.fetchval(SCANS)
+        for _ in range(8):
+            await noted(one, 1)
+            await sealed(one)
+            head = await seal.head(one)
+            assert head is not None
+            await seal.unsealed(one, head)
+            await seal.links(one, head.number - 1, 10, MOST)
+            await audit.sealable(one, head.from_tx, head.to_tx)
+        await one.execute("SELECT pg_stat_force_next_flush()")
+
+        assert await one.fetchval(SCANS) == before

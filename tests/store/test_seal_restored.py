@@ -64,7 +64,7 @@ async def test_after_a_restore_into_a_younger_cluster_the_chain_holds_and_goes_o
         restored = await holds(db)
         await noted(db, 4)  # before any node is up: by jobsd.enqueue(), say
         made, since = list[Sealed](), None
-        while (await seal.unsealed(db)).entries:
+        while (await seal.unsealed(db, await seal.head(db))).entries:
             answer = await seal.seal(db, "node:young", 100, since)
             since = answer.since if isinstance(answer, Waiting) else None
             made += [answer] if isinstance(answer, Sealed) else []
