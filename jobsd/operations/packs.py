@@ -76,35 +76,36 @@ async def act(db: Db, pack: str, action: Action, request: ActRequest, actor: str
     """Do it, all or nothing, with its audit entry in the same transaction.
 
     Raises E0504 (parameters that do not fit, all at once), E0522 (its rule, or the database's, does not allow it),
-    E0511 (it took too long).
+    E0511 (it took too long), `Unavailable` when nobody knows whether the commit is done: the audit then tells.
     """
     parameters.check_model(action.params, request.params, request.params)
     params = action.params.model_validate(request.params)
-    act_ = f"{pack}.{action.name}"
+    name = f"{pack}.{action.name}"
     detail = {"params": params.model_dump(mode="json")}
     try:
-        async with (
-            asyncio.timeout(ACTION_S),
-            stored.acting(db, act_, actor, request.reason, detail) as connection,
-        ):
-            result = await _done(action, Acting(actor, request.reason, connection), params)
+        async with stored.acting(db, name, actor, request.reason, detail) as connection:
+            result = await _done(name, action, Acting(actor, request.reason, connection), params)
     except (Refuse, stored.RuleBroken) as refused:
-        raise problem("E0522", f"{act_}: {refused}", exit_code=Exit.CONFLICT) from refused
-    except TimeoutError as late:
-        raise problem("E0511", f"{act_} did not end within {ACTION_S:g} s; nothing of it is done") from late
-    return Acted(action=act_, result=result)
+        raise problem("E0522", f"{name}: {refused}", exit_code=Exit.CONFLICT) from refused
+    return Acted(action=name, result=result)
 
 
-async def _done(action: Action, acting: Acting, params: BaseModel) -> Any:
-    """Its answer as JSON, found fit to be sent before anything is committed."""
+async def _done(name: str, action: Action, acting: Acting, params: BaseModel) -> Any:
+    """Its answer as JSON, found fit to be sent before anything is committed. Raises E0511 and what the pack raises."""
     try:
-        return orjson.loads(orjson.dumps(to_jsonable_python(await action.handler(acting, params))))
+        async with asyncio.timeout(ACTION_S) as limit:
+            answer = await action.handler(acting, params)
+    except TimeoutError as late:
+        if not limit.expired():
+            raise
+        raise problem("E0511", f"{name} did not end within {ACTION_S:g} s; nothing of it is done") from late
     except (SystemExit, KeyboardInterrupt) as left:  # asyncio would let these end the daemon
         raise RuntimeError(f"it raised {type(left).__name__}: {left}") from left
+    return orjson.loads(orjson.dumps(to_jsonable_python(answer)))
 
 
-def _named(all_: Sequence[Named], name: str, what: str) -> Named:
-    known = {each.name: each for each in all_}
+def _named(there: Sequence[Named], name: str, what: str) -> Named:
+    known = {each.name: each for each in there}
     if name in known:
         return known[name]
     near = did_you_mean(name, known)

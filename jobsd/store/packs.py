@@ -10,7 +10,8 @@ import asyncpg
 import orjson
 
 from jobsd.sdk import View
-from jobsd.store.db import Db, Session, Unavailable, bounded, connect, is_passing
+from jobsd.store.db import MARGIN_S, Db, Session, Unavailable, bounded, connect, is_passing
+from jobsd.store.jobs import audit
 
 TYPES: Mapping[str, str] = MappingProxyType(
     {
@@ -24,7 +25,7 @@ TYPES: Mapping[str, str] = MappingProxyType(
     }
 )
 COMPARISONS: Mapping[str, str] = MappingProxyType({"is": "=", "at_least": ">=", "at_most": "<="})
-ACTION_S = 10.0  # for each of an action's statements
+STATEMENT_S = 10.0  # for each of an action's
 RULES = ("23", "P0001")  # SQLSTATEs of constraints and of what triggers raise
 
 
@@ -82,12 +83,6 @@ def _conditions(view: View, wanted: Wanted) -> list[str]:
     return found
 
 
-AUDIT_ACTION = """
-    INSERT INTO jobsd.audit (run, sequence, act, actor, reason, detail)
-    SELECT NULL, nextval((quote_ident($1) || '.audit_sequence')::regclass), $2, $3, $4, $5::jsonb
-"""
-
-
 @asynccontextmanager
 async def acting(
     db: Db, act: str, actor: str, reason: str | None, detail: Mapping[str, Any]
@@ -96,13 +91,13 @@ async def acting(
 
     Raises `RuleBroken`, also at the commit; and `Unavailable`.
     """
-    timeout = {"statement_timeout": str(round(ACTION_S * 1000)), "lock_timeout": str(round(ACTION_S * 1000))}
-    con = await connect(db.url, application_name=f"jobsd act {act}"[:63], settings=timeout)
-    session = Session(con, db.schema, ACTION_S)
+    limit_ms = str(round(STATEMENT_S * 1000))
+    limits = {"statement_timeout": limit_ms, "lock_timeout": limit_ms}
+    con = await connect(db.url, application_name=f"jobsd act {act}"[:63], settings=limits)
+    session = Session(con, db.schema, STATEMENT_S + MARGIN_S)
     try:
         async with session.transaction():
-            told = orjson.dumps(detail).decode()
-            await session.execute(AUDIT_ACTION, db.schema, act, actor, reason, told)
+            await audit(session, act, actor, reason=reason or "", detail=detail)
             yield con
     except asyncpg.PostgresError as error:
         if str(error.sqlstate or "").startswith(RULES):
