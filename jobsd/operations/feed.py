@@ -149,7 +149,7 @@ class Feed:
         follower = await self._joined(wanted)
         try:
             joined = follower.position
-            follower.begin(await self._since(wanted, after, joined), joined)
+            follower.begin(await self._before(wanted, after or (None if wanted.run is None else BEGINNING)), joined)
             yield follower
         finally:
             self._followers.discard(follower)
@@ -163,17 +163,22 @@ class Feed:
             if len(self._followers) >= self._limits.followers:
                 raise problem("E0528", f"{self._limits.followers} streams are open already", "close one, or poll")
             if self._loop is None or self._loop.done():
-                self._position = await feed.now(self._db)
+                async with feed.looking(self._db) as session:
+                    self._position = await feed.now(session)
                 self._loop = asyncio.create_task(self._run(), name="feed")
             follower = Follower(wanted, self._position)
             self._followers.add(follower)
             return follower
 
-    async def _since(self, wanted: Wanted, after: Position | None, now: Position) -> list[Told]:
-        if after is not None and after.next > now.next:
-            return [Told("reset", Reset(reason="the id is of another database"))]
-        start = after or (BEGINNING if wanted.run is not None else now)
-        return told(wanted, await gather(self._db, Stretch(start, now), [wanted]), {})
+    async def _before(self, wanted: Wanted, start: Position | None) -> list[Told]:
+        """What it has missed: up to now, and so a little of what it will be told again."""
+        if start is None:
+            return []
+        async with feed.looking(self._db) as session:
+            now = await feed.now(session)
+            if start.next > now.next:
+                return [Told("reset", Reset(reason="the id is of another database"))]
+            return told(wanted, await gather(session, Stretch(start, now), [wanted]), {})
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -209,11 +214,11 @@ class Feed:
             self._troubled = True
 
     async def _look(self) -> None:
-        async with self._looking:
-            stretch = Stretch(self._position, await feed.now(self._db))
+        async with self._looking, feed.looking(self._db) as session:
+            stretch = Stretch(self._position, await feed.now(session))
             wanted = [follower.wanted for follower in self._followers]
             lists = any(each.run is None for each in wanted)
-            news = await gather(self._db, stretch, wanted, await feed.advanced(self._db, MOST) if lists else ())
+            news = await gather(session, stretch, wanted, await feed.advanced(session, MOST) if lists else ())
             for follower in self._followers:
                 follower.tell(told(follower.wanted, news, self._shown), stretch.end)
             self._position = stretch.end

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from jobsd.domain.run import RunId, RunState
 from jobsd.operations.run_views import AuditView, MessageView, ProgressView, RunSummary
 from jobsd.store import feed, lists
-from jobsd.store.db import Db, Row
+from jobsd.store.db import Row, Session
 from jobsd.store.feed import Stretch
 
 MOST = 2000  # moves, and messages, that one look tells; past it a follower is told to read anew
@@ -74,7 +74,7 @@ TOO_MANY = Told("reset", Reset(reason=f"more than {MOST} moves at once"))
 FLOODED = Told("reset", Reset(reason=f"more than {MOST} messages at once"))
 
 
-async def gather(db: Db, stretch: Stretch, wanted: Sequence[Wanted], advanced: Iterable[RunId] = ()) -> News:
+async def gather(session: Session, stretch: Stretch, wanted: Sequence[Wanted], advanced: Iterable[RunId] = ()) -> News:
     """Read the stretch for everybody at once. `advanced` are runs of lists that may have told of their progress."""
     lists_ = [each for each in wanted if each.run is None]
     followed = sorted({each.run for each in wanted if each.run is not None})
@@ -82,13 +82,13 @@ async def gather(db: Db, stretch: Stretch, wanted: Sequence[Wanted], advanced: I
     entries: Mapping[int, list[Row]] = {}
     said: Sequence[Row] = ()
     if not stretch.empty and lists_:
-        moves = await _moves(db, stretch, lists_)
+        moves = await _moves(session, stretch, lists_)
     if not stretch.empty and followed:
-        entries = _by_run(await feed.entries(db, stretch, followed))
-        said = await feed.messages(db, stretch, followed, MOST + 1)
-    far = await feed.progress(db, sorted({*followed, *advanced})) if followed or advanced else []
+        entries = _by_run(await feed.entries(session, stretch, followed))
+        said = await feed.messages(session, stretch, followed, MOST + 1)
+    far = await feed.progress(session, sorted({*followed, *advanced})) if followed or advanced else []
     ids = {*(moves or ()), *entries, *(row["run"] for row in far)}
-    rows = await lists.runs_by_id(db, sorted(ids)) if ids else []
+    rows = await lists.runs_by_id(session, sorted(ids)) if ids else []
     flooded = len(said) > MOST
     return News(
         moves=moves,
@@ -100,9 +100,9 @@ async def gather(db: Db, stretch: Stretch, wanted: Sequence[Wanted], advanced: I
     )
 
 
-async def _moves(db: Db, stretch: Stretch, wanted: Sequence[Wanted]) -> Mapping[int, frozenset[str]] | None:
+async def _moves(session: Session, stretch: Stretch, wanted: Sequence[Wanted]) -> Mapping[int, frozenset[str]] | None:
     jobs = {each.job for each in wanted}
-    rows = await feed.moved(db, stretch, None if None in jobs else sorted(filter(None, jobs)), MOST)
+    rows = await feed.moved(session, stretch, None if None in jobs else sorted(filter(None, jobs)), MOST)
     return None if rows is None else {row["run"]: frozenset(row["acts"]) for row in rows}
 
 

@@ -5,12 +5,13 @@ that was under way then commits late (docs/decisions/0018-a-feed-of-snapshots.md
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
 from jobsd.domain.run import RunId
-from jobsd.store.db import Db, Row
+from jobsd.store.db import Db, Row, Session
 
 _TEXT = re.compile(r"(\d{1,19}):((?:\d{1,19}(?:,\d{1,19})*)?)")
 LARGEST = 2**63 - 1
@@ -39,6 +40,20 @@ class Position:
         return f"{self.next}:{','.join(map(str, sorted(self.pending)))}"
 
 
+# A LIMIT makes the planner hope for an early hit in a scan of the whole table; the latest entries are its end.
+BY_INDEX = """
+    SET LOCAL enable_seqscan = off
+"""
+
+
+@asynccontextmanager
+async def looking(db: Db) -> AsyncIterator[Session]:
+    """All that is read in the block is of one state of the database, so that a run is never ahead of its moves."""
+    async with db.reading() as session:
+        await session.execute(BY_INDEX)
+        yield session
+
+
 NOW = """
     SELECT jobsd.audit_tx(pg_snapshot_xmax(s)) AS next, pg_snapshot_xmax(s)::text::bigint AS xmax,
            ARRAY(SELECT each::text::bigint FROM pg_snapshot_xip(s) AS each) AS pending
@@ -46,9 +61,9 @@ NOW = """
 """
 
 
-async def now(db: Db) -> Position:
-    """All that is committed."""
-    row = await db.fetchrow(NOW)
+async def now(session: Session) -> Position:
+    """All that the session sees."""
+    row = await session.fetchrow(NOW)
     if row is None:
         raise AssertionError("a function in FROM gives one row")
     base = row["next"] - row["xmax"]
@@ -76,10 +91,6 @@ class Stretch:
         return self.start.next >= self.end.next and not self.late
 
 
-# A LIMIT makes the planner hope for an early hit in a scan of the whole table; the latest entries are its end.
-BY_INDEX = """
-    SET LOCAL enable_seqscan = off
-"""
 MOVED = """
     WITH entries AS MATERIALIZED (
         SELECT run, act
@@ -97,11 +108,9 @@ MOVED = """
 """
 
 
-async def moved(db: Db, stretch: Stretch, jobs: Sequence[str] | None, most: int) -> list[Row] | None:
+async def moved(session: Session, stretch: Stretch, jobs: Sequence[str] | None, most: int) -> list[Row] | None:
     """The runs that moved, of `jobs` or of all, each with its acts; None when there are more than `most` moves."""
-    async with db.reading() as session:
-        await session.execute(BY_INDEX)
-        rows = await session.fetch(MOVED, *stretch.bounds, jobs, most)
+    rows = await session.fetch(MOVED, *stretch.bounds, jobs, most)
     return None if rows and rows[0]["entries"] > most else rows
 
 
@@ -115,9 +124,9 @@ ENTRIES = """
 """
 
 
-async def entries(db: Db, stretch: Stretch, runs: Sequence[RunId]) -> list[Row]:
+async def entries(session: Session, stretch: Stretch, runs: Sequence[RunId]) -> list[Row]:
     """The audit entries of these runs, in the order of their moves."""
-    return await db.fetch(ENTRIES, *stretch.bounds, runs)
+    return await session.fetch(ENTRIES, *stretch.bounds, runs)
 
 
 MESSAGES = """
@@ -131,11 +140,9 @@ MESSAGES = """
 """
 
 
-async def messages(db: Db, stretch: Stretch, runs: Sequence[RunId], most: int) -> list[Row]:
+async def messages(session: Session, stretch: Stretch, runs: Sequence[RunId], most: int) -> list[Row]:
     """What these runs said, the oldest first; of more than `most`, the latest."""
-    async with db.reading() as session:
-        await session.execute(BY_INDEX)
-        return (await session.fetch(MESSAGES, *stretch.bounds, runs, most))[::-1]
+    return (await session.fetch(MESSAGES, *stretch.bounds, runs, most))[::-1]
 
 
 PROGRESS = """
@@ -148,9 +155,9 @@ PROGRESS = """
 """
 
 
-async def progress(db: Db, runs: Sequence[RunId]) -> list[Row]:
+async def progress(session: Session, runs: Sequence[RunId]) -> list[Row]:
     """How far these runs are, as far as they have told."""
-    return await db.fetch(PROGRESS, runs)
+    return await session.fetch(PROGRESS, runs)
 
 
 # A report is one statement with a limit of its own, so what is a minute old was seen by an earlier look.
@@ -167,6 +174,6 @@ ADVANCED = """
 """
 
 
-async def advanced(db: Db, most: int) -> list[RunId]:
+async def advanced(session: Session, most: int) -> list[RunId]:
     """Running runs that have told something within the last minute."""
-    return [RunId(row["run"]) for row in await db.fetch(ADVANCED, most)]
+    return [RunId(row["run"]) for row in await session.fetch(ADVANCED, most)]

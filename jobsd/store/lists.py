@@ -106,9 +106,9 @@ async def _ids(session: Session, wanted: RunFilter, limit: int) -> list[RunId]:
     return [RunId(run) for run in heapq.nlargest(limit, (row["id"] for rows in found for row in rows))]
 
 
-async def runs_by_id(db: Db, ids: Sequence[int]) -> list[Row]:
+async def runs_by_id(session: Session, ids: Sequence[int]) -> list[Row]:
     """These runs as in a list; those that are gone are missing."""
-    return await db.fetch(RUNS, ids)
+    return await session.fetch(RUNS, ids)
 
 
 RUN = """
