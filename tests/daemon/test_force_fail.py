@@ -22,6 +22,11 @@ command = ["sh", "-c", "echo $$ > family.pid; trap '' TERM; echo began > traces;
 timeout = "1h"
 grace = "200ms"
 
+[jobs.stubborn]
+handler = "tests.daemon.work:ignores"
+timeout = "1h"
+grace = "100ms"
+
 [jobs.restartable]
 handler = "tests.daemon.work:waits"
 timeout = "1h"
@@ -79,6 +84,25 @@ async def test_a_commands_whole_tree_is_gone(daemon: Start, db: Db) -> None:
     await node.children_gone()
 
 
+@pytest.mark.req("D4", "P11", "P3")
+async def test_work_that_ignores_its_end_has_failed_all_the_same_and_keeps_its_lock(daemon: Start, db: Db) -> None:
+    node = await daemon(JOBS)
+    run = await node.trigger("stubborn")
+    await node.traced("begun")
+
+    await node.request("POST", f"/api/v1/runs/{run}/force-fail", HANGS)
+    await node.seen("run_failed", run=run)
+    await node.seen("run_ignores_cancellation", run=run)
+    next_one = await node.trigger("stubborn")
+    waits = await state(db, next_one)
+    node.release()
+    await node.seen("run_completed", run=next_one)
+
+    failed, error = await state(db, run)
+    assert (failed, waits[0]) == ("failed", "queued")
+    assert (error or "").endswith(": hangs; it ignores that and is still running")
+
+
 @pytest.mark.req("D4", "P7")
 async def test_it_may_be_asked_of_any_node(daemon: Start, db: Db) -> None:
     works = await daemon(JOBS)
@@ -106,7 +130,7 @@ async def test_an_emergency_stop_ends_what_runs_on_every_node_and_leaves_the_dae
     waiting = await one.trigger("endless")
 
     assert (status, answer["ending"]) == (202, runs)
-    assert answer["disabled"] == ["endless", "family", "restartable"]
+    assert answer["disabled"] == ["endless", "family", "restartable", "stubborn"]
     assert [(await node.request("GET", "/readyz"))[0] for node in (one, two)] == [200, 200]
     assert (await state(db, waiting))[0] == "queued"
 

@@ -243,6 +243,18 @@ async def test_force_fail_asks_the_runs_node_and_is_audited_once(db: Db, registr
     assert [tuple(row) for row in audited] == [("unix:alice", "hangs", f'{{"run": {run}}}')]
 
 
+@pytest.mark.req("D4", "P9")
+async def test_force_fail_does_not_wait_for_a_transaction_that_holds_the_run(db: Db, registry: Registry) -> None:
+    async with node(db) as here:
+        run = await run_in(here, RunState.RUNNING)
+
+        async with db.transaction() as work:
+            await work.fetchval("SELECT 1 FROM jobsd.run WHERE id = $1 FOR UPDATE", run)
+            await moves.force_fail(db, registry, run, "unix:alice", "hangs")
+
+    assert await db.fetchval("SELECT run FROM jobsd.force_fail") == run
+
+
 @pytest.mark.req("D3", "D4")
 async def test_an_atomic_run_is_failed_by_force_only_when_it_is_stale(db: Db, registry: Registry) -> None:
     async with node(db) as here:
