@@ -19,6 +19,7 @@ NODES = (
     Column("pools", show=lambda node: ", ".join(node["pools"])),
     Column("started_at", "STARTED", "ago"),
 )
+DISABLED = (Column("job", "DISABLED"), Column("by"), Column("until", "ENDS", "ago"), Column("reason", wide=True))
 NEXT = (Column("slot_at", "NEXT", "ago"), Column("job"), Column("schedule", wide=True))
 
 
@@ -60,6 +61,9 @@ def screen(found: Mapping[str, Any], parts: list[dict[str, Any]]) -> None:
     if len(found["nodes"]) > 1:
         click.echo()
         render.rows(found["nodes"], NODES, "table")
+    if found["disabled"]:
+        click.echo()
+        render.rows(found["disabled"], DISABLED, "table")
     if found["next"]:
         click.echo()
         render.rows(found["next"], NEXT, "table")

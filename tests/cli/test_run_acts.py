@@ -213,11 +213,13 @@ async def test_an_emergency_stop_tells_what_it_ends_and_what_goes_on(here: Site)
 async def test_a_job_is_disabled_for_a_time_and_says_until_when(here: Site) -> None:
     ended = await here.jobsd("job", "disable", "ping", "--for", "2h", "--reason", "move", "-o", "table")
     why = await here.jobsd("job", "why", "ping")
+    glance = await here.jobsd("status", "-o", "table")
     wrong = await here.jobsd("job", "disable", "ping", "--for", "soon")
 
     until = await here.db.fetchval("SELECT disabled_until FROM jobsd.job WHERE name = 'ping'")
     assert ended.out == f"ping is disabled until {until:%Y-%m-%d %H:%M:%S} UTC\n"
     assert f"until {until:%Y-%m-%d %H:%M:%S} UTC" in why.out
+    assert "in 1 h" in next(line for line in glance.out.splitlines() if line.startswith("ping"))
     assert wrong.code == 2
 
 

@@ -135,10 +135,13 @@ async def test_an_emergency_stop_answers_what_it_ends_and_what_it_leaves(served:
 async def test_a_job_is_disabled_for_a_time(served: Site) -> None:
     status, job, _ = await served.ask("POST", "/api/v1/jobs/nightly/disable", {"for": "2h", **REASON})
     wrong, document, _ = await served.ask("POST", "/api/v1/jobs/nightly/disable", {"for": "0s"})
+    _, at_a_glance, _ = await served.ask("GET", "/api/v1/status")
     _, on, _ = await served.ask("POST", "/api/v1/jobs/nightly/enable", REASON)
 
     assert (status, job["enabled"], job["disabled_until"] is None) == (200, False, False)
     assert (wrong, document["errors"][0]["pointer"]) == (422, "#/for")
+    (off,) = at_a_glance["disabled"]
+    assert (off["job"], off["reason"], off["until"]) == ("nightly", "because", job["disabled_until"])
     assert (on["enabled"], on["disabled_until"]) == (True, None)
 
 

@@ -13,6 +13,7 @@ from jobsd import __version__
 from jobsd.domain.describe import describe
 from jobsd.registry.load import Registry
 from jobsd.store import standing
+from jobsd.store.db import Row
 from jobsd.web.api.requests import Query, Reasoned
 from jobsd.web.auth import ACTOR
 from jobsd.web.body import body_of, query_of
@@ -22,6 +23,7 @@ from jobsd.web.health import Verdict, health
 from jobsd.web.vitals import asked
 
 SOONEST = 10
+DISABLED = 100
 SLICE = 200  # schedules asked for their next slot before others get their turn
 
 
@@ -59,6 +61,13 @@ class SlotToCome(BaseModel):
     schedule: str = Field(description="in plain English")
 
 
+class JobSwitchedOff(BaseModel):
+    job: str
+    by: str
+    reason: str | None
+    until: datetime | None = Field(description="then it is enabled by itself; null: by a person alone")
+
+
 class Status(BaseModel):
     """The whole at a glance."""
 
@@ -73,6 +82,7 @@ class Status(BaseModel):
     registry: RegistryStatus
     queue: QueueStatus | None = Field(description="null while the database does not answer")
     nodes: list[NodeStatus] = Field(description="every live daemon")
+    disabled: list[JobSwitchedOff] = Field(description="jobs that somebody switched off; the first 100 of them")
     next: list[SlotToCome] = Field(description="the slots that are next, of jobs that are switched on")
 
 
@@ -83,7 +93,7 @@ async def status(request: web.Request) -> web.Response:
     deps = request.app[DEPS]
     vitals, said, registry = deps.vitals(), await asked(deps.db), deps.registry()
     verdict = health(vitals, said)
-    off = set() if said.error else {row["name"] for row in await standing.switched_off(deps.db)}
+    off = [] if said.error else await standing.switched_off(deps.db)
     nodes = [] if said.error else await standing.live_nodes(deps.db)
     now = datetime.now(UTC)
     view = Status(
@@ -98,9 +108,15 @@ async def status(request: web.Request) -> web.Response:
         registry=_registry(registry),
         queue=QueueStatus.model_validate(said.depth, from_attributes=True) if said.depth else None,
         nodes=[NodeStatus.model_validate(dict(row)) for row in nodes],
-        next=await _next(registry, off, now),
+        disabled=[_switched_off(row) for row in off[:DISABLED]],
+        next=await _next(registry, {row["name"] for row in off}, now),
     )
     return answer(request, view)
+
+
+def _switched_off(row: Row) -> JobSwitchedOff:
+    by, reason, until = row["disabled_by"], row["disabled_reason"], row["disabled_until"]
+    return JobSwitchedOff(job=row["name"], by=by, reason=reason, until=until)
 
 
 def _registry(registry: Registry) -> RegistryStatus:
