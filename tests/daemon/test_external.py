@@ -129,3 +129,42 @@ def test_the_guide_shows_the_job_that_is_shipped() -> None:
     for key in ("lock_key", "stale_after", "timeout", "max_active", "keep"):
         (line,) = re.findall(rf"^{key} = [^#\n]*", block("toml"), re.MULTILINE)
         assert line.strip() in shipped, line
+
+
+SHARED = """
+[jobs.outside]
+external = true
+lock_key = "both"
+
+[jobs.inside]
+sql = "SELECT 1"
+lock_key = "both"
+"""
+OVERLAPS = """
+    SELECT count(*)
+      FROM jobsd.attempt a
+      JOIN jobsd.attempt b ON b.run > a.run AND b.started_at < a.ended_at AND a.started_at < b.ended_at
+"""
+
+
+@pytest.mark.req("P3", "C4")
+async def test_programs_and_nodes_that_contend_for_a_key_take_turns_and_no_node_falls(daemon: Start, db: Db) -> None:
+    here = await daemon(SHARED)
+    began = list[int]()
+    all_done = asyncio.create_task(here.seen("run_completed", job="inside", times=10))
+
+    async def take_turns() -> None:
+        """Try for the key again and again, until the node has had all its own turns."""
+        while not all_done.done():
+            status, run = await here.request("POST", "/api/v1/jobs/outside/runs", {"start": True})
+            if status == 201:
+                began.append(run["id"])
+                await here.request("POST", f"/api/v1/runs/{run['id']}/complete", {"fence": run["fence"]})
+
+    await here.request("POST", "/api/v1/jobs/inside/runs", {"runs": [{}] * 10})
+    await asyncio.gather(all_done, *(take_turns() for _ in range(4)))
+
+    assert await db.fetchval(OVERLAPS) == 0
+    assert began
+    assert await db.fetchval("SELECT count(*) FROM jobsd.run WHERE state <> 'completed'") == 0
+    assert [line for line in here.lines if line.get("event") == "loop_died"] == []
