@@ -9,6 +9,7 @@ from jobsd.store.db import Db
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
 from tests.support.locked import locked
+from tests.support.postgres import OwnServer
 
 Start = Callable[..., Awaitable[Daemon]]
 
@@ -159,3 +160,28 @@ async def test_a_daemon_killed_again_and_again_between_and_in_transactions_write
 
 async def at_least(db: Db, count: int) -> bool:
     return bool(await db.fetchval("SELECT count(*) >= $1 FROM effect", count))
+
+
+@pytest.mark.req("P9", "P6", "P8")
+async def test_a_crash_of_the_server_in_the_middle_of_transactions_leaves_effect_and_settlement_in_agreement(
+    daemon: Start, postgres_server: OwnServer
+) -> None:
+    url = await postgres_server.database()
+    node = await daemon(jobs('retry = { attempts = 1, base = "10ms" }'), url=url, settings={"daemon": {"slots": 50}})
+    async with Db.open(url) as db:
+        await db.execute(SETUP)
+        node.release("begin")
+        async with db.session() as session:
+            await session.execute("BEGIN; LOCK TABLE gate")
+            asked = [await node.trigger(kind, params={"stop": stop}) for kind in WORK for stop in STOPS[:3]]
+            await eventually(lambda: db.fetchval(AT_GATE), len(asked))
+            postgres_server.kill9()
+    postgres_server.start()
+
+    async with Db.open(url) as db:
+        await node.seen("lock_session_adopted")
+        over = "SELECT count(*) FROM jobsd.run WHERE state = 'completed'"
+        await eventually(lambda: db.fetchval(over), len(asked))
+        assert set((await agree(db)).values()) == {("completed", 1)}
+        tries = await db.fetch("SELECT outcome FROM jobsd.attempts ORDER BY number")
+        assert [row["outcome"] for row in tries] == ["failed"] * len(asked) + ["completed"] * len(asked)

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 
 from jobsd.engine.executors.clock import utc_now
 from jobsd.engine.executors.pipeline import AsyncPipeline, PlainPipeline, Progress, Steps, share, storable
-from jobsd.sdk import Connection, ProgressRefused, Transaction
-from jobsd.sdk.context import SyncTransaction
+from jobsd.sdk import Connection, ProgressRefused, SyncTransaction, Transaction
 
 
 class AsyncReport(Protocol):
