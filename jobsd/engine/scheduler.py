@@ -100,6 +100,7 @@ class Scheduler:
         decided = await jobs.decided(self._here.db, [job.name for job in definitions])
         keys = {job.name: lock_key_of(job.key_template, job.params) for job in definitions}
         ids = await jobs.lock_keys(self._here.db, [key for key in keys.values() if key is not None])
+        await jobs.add_caps(self._here.db, [job.name for job in definitions if job.max_active is not None])
         return {
             job.name: Entry(job, schedule_of(job.schedule), ids.get(keys[job.name] or ""), decided[job.name])
             for job in definitions

@@ -17,11 +17,6 @@ REGISTER = """
            removed_at = NULL
      WHERE j.hash <> excluded.hash OR j.removed_at IS NOT NULL
 """
-ADD_CAPS = """
-    INSERT INTO jobsd.cap (job)
-    SELECT name FROM unnest($1::text[]) AS given(name) ORDER BY name
-        ON CONFLICT DO NOTHING
-"""
 REMOVE = """
     WITH gone AS (
         UPDATE jobsd.job
@@ -122,7 +117,6 @@ async def register(session: Session, definitions: Iterable[JobDefinition]) -> No
         [job.hash for job in jobs],
         timeout=60,
     )
-    await session.execute(ADD_CAPS, [job.name for job in jobs if job.max_active is not None], timeout=60)
     await session.execute(ADD_KEYS, [job.key_template for job in jobs if _is_fixed(job.key_template)], timeout=60)
     timed = [job for job in jobs if job.schedule is not None]
     await session.execute(END_SCHEDULES, [job.name for job in jobs if job.schedule is None], timeout=60)
@@ -169,6 +163,19 @@ async def lock_keys(db: Db | Session, names: Iterable[str]) -> Mapping[str, int]
         await db.execute(ADD_KEYS, missing)
         found |= {row["name"]: row["id"] for row in await db.fetch(KEYS, missing)}
     return found
+
+
+ADD_CAPS = """
+    INSERT INTO jobsd.cap (job)
+    SELECT name FROM unnest($1::text[]) AS given(name) ORDER BY name
+        ON CONFLICT DO NOTHING
+"""
+
+
+async def add_caps(db: Db, names: Sequence[str]) -> None:
+    """Have the rows under which the active runs of jobs with max_active are counted."""
+    if names:
+        await db.execute(ADD_CAPS, names)
 
 
 async def audit(
