@@ -4,7 +4,7 @@ Work that runs here has its own timeout and its node's heartbeat; that it says n
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from jobsd.domain import stale
 from jobsd.domain.events import RunEnded
@@ -29,6 +29,7 @@ class StaleSweep:
         self._here = here
         self._policy = policy
         self._stale_after: Mapping[str, timedelta] = {}
+        self._told: set[tuple[int, datetime]] = set()  # runs that are silent, and since when
 
     def load(self, jobs: Mapping[str, JobDefinition]) -> None:
         """Go by these definitions from now on."""
@@ -65,11 +66,14 @@ class StaleSweep:
         self._here.observe(RunEnded(each.run, each.settlement, took_s))
 
     async def _tell_of_quiet(self) -> None:
+        """Tell of each silence once, however many sweeps it lasts."""
         rows = await external.quiet_here(self._here.db, self._here.keeper.node, self._stale_after)
-        if rows:
-            told = [stale.alert_of(row["job"], row["id"], self._silence(row), row["attempt"]) for row in rows]
+        new = [row for row in rows if (row["id"], row["heard_at"]) not in self._told]
+        if new:
+            told = [stale.alert_of(row["job"], row["id"], self._silence(row), row["attempt"]) for row in new]
             await raise_alerts(self._here.db, told)
             self.on_alert()
+        self._told = {(row["id"], row["heard_at"]) for row in rows}
 
     def _silence(self, row: Row) -> str:
         return stale.silence(row["silent_for"], self._stale_after[row["job"]])

@@ -245,7 +245,7 @@ async def tidy(db: Db) -> None:
 
 # In-process runs of one node that have once told how far they are, or that they live, and then fell silent.
 QUIET_HERE = """
-    SELECT r.id, r.job, r.attempt, now() - p.at AS silent_for
+    SELECT r.id, r.job, r.attempt, p.at AS heard_at, now() - p.at AS silent_for
       FROM jobsd.claim c
      CROSS JOIN unnest(c.runs) AS taken(id)
       JOIN jobsd.run r ON r.id = taken.id AND r.fence = c.fence AND r.state = 'running'

@@ -171,6 +171,24 @@ async def test_a_run_that_is_executed_here_and_fell_silent_raises_an_alert_and_g
     assert (await row_of(db, run))["state"] == "running"
 
 
+@pytest.mark.req("D3", "A7")
+async def test_one_silence_is_told_once_and_the_next_one_anew(db: Db) -> None:
+    await registered(db, job())
+    await enqueued(db)
+    counts = list[int]()
+    async with node(db) as here:
+        (claimed,) = (await here.keeper.claim(request(here))).runs
+        sweep, _ = sweep_of(here)
+        for speaks in (True, False, True):
+            if speaks:
+                await reports.heartbeat(db, claimed.id, claimed.fence)
+                await later(db, 10)
+            await sweep.sweep()
+            counts.append(await db.fetchval("SELECT count FROM jobsd.alert"))
+
+    assert counts == [1, 1, 2]
+
+
 @pytest.mark.req("D3")
 async def test_a_run_that_is_executed_here_and_never_tells_anything_is_left_to_its_timeout(db: Db) -> None:
     await registered(db, job())
