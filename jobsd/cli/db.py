@@ -1,4 +1,4 @@
-"""`jobsd db`: the schema's migrations, and the SQL that jobsd uses, for whoever looks after the database."""
+"""`jobsd db`: the schema's migrations and roles, and the SQL that jobsd uses, for whoever looks after the database."""
 
 import os
 from collections.abc import Coroutine
@@ -96,6 +96,19 @@ def sql(ctx: click.Context, queries: bool) -> None:
     if not pending:
         click.echo("the schema is up to date", err=True)
     return None
+
+
+@db.command("roles")
+def roles() -> None:
+    """Print the SQL of the roles of least privilege, for psql: owner, runtime, enqueuer, reader.
+
+    \b
+    Example:
+      jobsd db roles | psql -d app -v schema=jobsd
+    """
+    from jobsd.store import migrate as store
+
+    click.echo((store.folder() / "roles.sql").read_text(encoding="utf-8"), nl=False)
 
 
 def print_queries() -> None:

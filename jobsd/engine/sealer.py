@@ -92,7 +92,7 @@ class Sealer:
             self._next_pass = monotonic() + PASS_S
 
     async def _tell(self, number: int, reason: str) -> None:
-        self._here.observe(Noted("audit_broken", "error", {"seal": number, "reason": reason}))
+        self._here.observe(Noted("chain_broken", "error", {"seal": number, "reason": reason}))
         summary = f"the audit's chain is broken at seal {number}: {reason}"
         detail = {"seal": number, "command": "jobsd audit verify"}
         await raise_alerts(self._here.db, [AlertRow("AUDIT_BROKEN", "AUDIT_BROKEN", summary, detail=detail)])

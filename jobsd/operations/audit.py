@@ -15,6 +15,7 @@ from jobsd.store.db import Db
 STEP_SEALS = 200  # so much is checked for one answer, or so many entries
 STEP_ENTRIES = 20_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_US = 2**57  # since then: in the year 6537
 
 
 class ActView(AuditView):
@@ -96,11 +97,11 @@ def _after(entry: ActView) -> str:
 def _before(cursor: str) -> Before:
     try:
         micros, run, sequence = map(int, word_of("audit", cursor).split(":"))
-        at = EPOCH + timedelta(microseconds=micros)
-    except (ValueError, OverflowError):
+    except ValueError:
         raise foreign() from None
-    if max(abs(run), abs(sequence)) > 2**62:
+    if not 0 <= micros < LAST_US or max(abs(run), abs(sequence)) > 2**62:
         raise foreign()
+    at = EPOCH + timedelta(microseconds=micros)
     return Before(at, run, sequence)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from jobsd.store.db import Db
-from jobsd.store.migrate import shipped
+from jobsd.store.migrate import folder, shipped
 from jobsd.store.queries import queries
 from tests.support.command import jobsd
 
@@ -107,3 +107,9 @@ def test_a_database_that_is_not_there_is_e0303_and_exit_7(empty_database_url: st
 
     assert ended.code == 7
     assert ended.err.startswith("error[E0303]: PostgreSQL refuses the connection")
+
+
+def test_db_roles_prints_what_psql_is_to_be_given() -> None:
+    ended = jobsd("db", "roles")
+
+    assert (ended.code, ended.out) == (0, (folder() / "roles.sql").read_text())

@@ -86,7 +86,7 @@ async def test_a_changed_entry_raises_one_alert_at_the_next_pass_through_the_cha
 
     (summary,) = await alerts(db)
     assert summary.startswith("the audit's chain is broken at seal 1: its 3 entries, or the seal itself, do not read")
-    assert len(woken) == len(seen.noted("audit_broken")) == 1
+    assert len(woken) == len(seen.noted("chain_broken")) == 1
 
 
 @pytest.mark.req("P10")
@@ -107,7 +107,7 @@ async def test_a_chain_written_anew_is_found_by_the_node_that_saw_the_other(db: 
         await forge(db, "audit_seal", forgery)
         await duty.round()
 
-    (facts,) = seen.noted("audit_broken")
+    (facts,) = seen.noted("chain_broken")
     assert facts["seal"] == 2
     assert str(facts["reason"]).endswith(what)
 
@@ -126,17 +126,17 @@ async def test_a_pass_goes_on_where_it_was_and_begins_anew_a_day_later(db: Db, m
         duty = Sealer(seen.here(here))
         await duty.round()
         await forge(db, "audit", "UPDATE jobsd.audit SET actor = 'unix:mallory' WHERE sequence = 8")
-        found_late = len(seen.noted("audit_broken"))
+        found_late = len(seen.noted("chain_broken"))
         await duty.round()
         await duty.round()
-        found = len(seen.noted("audit_broken"))
+        found = len(seen.noted("chain_broken"))
         await duty.round()
-        same = len(seen.noted("audit_broken"))
+        same = len(seen.noted("chain_broken"))
         now = sealer.PASS_S
         for _ in range(3):
             await duty.round()
 
-    assert (found_late, found, same, len(seen.noted("audit_broken"))) == (0, 1, 1, 2)
+    assert (found_late, found, same, len(seen.noted("chain_broken"))) == (0, 1, 1, 2)
 
 
 @pytest.mark.req("P10")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jobsd.domain.chain import FIRST, wrong_with
 from jobsd.store import audit, jobs, seal
 from jobsd.store.db import Db
+from jobsd.store.migrate import migrate
 from jobsd.store.seal import Sealed, Waiting
 from tests.support.engine import enqueued, job, registered
 from tests.support.settled import settled
@@ -315,3 +316,15 @@ async def test_a_long_audit_is_not_read_whole_to_seal_and_to_check_what_is_new(d
         await one.execute("SELECT pg_stat_force_next_flush()")
 
         assert await one.fetchval(SCANS) == before
+
+
+async def test_a_schema_of_another_name_has_a_chain_of_its_own(empty_database_url: str) -> None:
+    for schema in ("jobsd", "other"):
+        await migrate(empty_database_url, schema)
+    async with Db.open(empty_database_url, schema="other") as other, Db.open(empty_database_url) as db:
+        await noted(other, 2)
+        made = await sealed(other)
+
+        assert [each.entries for each in made] == [2]
+        assert await broken(other) is None
+        assert await seal.head(db) is None

@@ -8,6 +8,7 @@ import pytest
 
 from jobsd.domain.exported import verdict
 from jobsd.observe.redact import Redactor
+from jobsd.operations.pages import cursor_of
 from jobsd.registry.load import Registry
 from jobsd.store import audit, jobs, seal
 from jobsd.store.db import Db
@@ -104,6 +105,23 @@ async def test_what_cannot_be_asked_is_refused_as_such(served: Site, path: str, 
     status, body, _ = await served.ask("GET", path + query)
 
     assert (status, body["code"]) == (422, "E0507")
+
+
+@pytest.mark.parametrize("made_up", ["x", "1:2", "-1:0:0", f"{2**60}:0:0", f"1:{2**63}:0", "99999999999999999999:1:1"])
+@pytest.mark.parametrize("kind", ["audit", "export"])
+async def test_a_made_up_cursor_is_refused(served: Site, kind: str, made_up: str) -> None:
+    cursor = cursor_of(kind, made_up if kind == "audit" else f"0:{made_up}:{2**63}")
+    path = AUDIT if kind == "audit" else f"{AUDIT}/export"
+
+    status, body, _ = await served.ask("GET", f"{path}?cursor={cursor}")
+
+    assert (status, body["code"]) == (422, "E0507")
+
+
+async def test_a_cursor_of_long_ago_ends_the_list(served: Site, db: Db) -> None:
+    await enqueued(db, "ping")
+
+    assert await asked(served, f"?cursor={cursor_of('audit', '1:1:1')}") == []
 
 
 @pytest.mark.req("P10")
