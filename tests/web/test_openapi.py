@@ -78,6 +78,11 @@ def test_a_change_names_the_scope_of_the_token_that_it_takes(document: dict[str,
     assert named[("GET", "/livez")] == []
 
 
+def test_no_change_is_open_to_who_may_only_read() -> None:
+    assert [route.path for route in ROUTES if route.method != "GET" and route.scope in ("open", "read")] == []
+    assert {route.path for route in ROUTES if route.scope == "open"} == {"/livez", "/readyz"}
+
+
 def test_off_loopback_reading_is_said_to_take_a_token() -> None:
     far = described(ROUTES, open_reading=False)
 

@@ -12,6 +12,7 @@ from jobsd.registry.load import Registry
 from jobsd.store.db import Db
 from jobsd.web.app import ROUTES
 from tests.support.engine import registered
+from tests.support.postgres import OwnServer
 from tests.support.tokens import bearer, token
 from tests.support.web import Site, site
 
@@ -145,6 +146,22 @@ async def test_a_refused_token_is_logged_by_where_it_came_from_and_not_by_its_te
     (event,) = served.events
     assert event.event == "token_refused"  # type: ignore[union-attr]
     assert event.fields == {"peer": "127.0.0.1", "path": "/api/v1/runs"}  # type: ignore[union-attr]
+
+
+@pytest.mark.req("P6")
+async def test_while_the_database_is_away_nobody_gets_in_and_no_token_is_called_bad(
+    postgres_server: OwnServer, registry: Registry
+) -> None:
+    async with Db.open(await postgres_server.database()) as away:
+        secret = await token(away, "admin")
+        postgres_server.stop()
+        async with site(away, registry, host="0.0.0.0") as here:
+            answers = [await here.ask("GET", "/api/v1/tokens", tcp=True, headers=bearer(secret)) for _ in range(12)]
+            probe, _, _ = await here.ask("GET", "/livez", tcp=True)
+
+    assert {(status, body["code"]) for status, body, _ in answers} == {(503, "E0511")}
+    assert "Retry-After" in answers[0][2]
+    assert probe == 200
 
 
 async def made(here: Site, **body: Any) -> tuple[int, Any]:
