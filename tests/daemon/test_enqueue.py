@@ -27,7 +27,7 @@ retry = { attempts = 1, backoff = "constant", base = "10ms" }
 OVER = "SELECT count(*) FROM jobsd.run WHERE finished_at IS NOT NULL"
 
 
-@pytest.mark.req("B1", "F1", "P5")
+@pytest.mark.req("B1", "D7", "F1", "F8", "P5")
 async def test_what_a_program_commits_is_executed_also_when_the_daemon_is_killed_meanwhile(
     daemon: Start, db: Db
 ) -> None:

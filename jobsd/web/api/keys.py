@@ -17,6 +17,8 @@ def key_of(request: web.Request) -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is not None and not 1 <= len(key) <= KEY_CHARS:
         raise refused(422, "E0507", f"Idempotency-Key: expected 1 to {KEY_CHARS} characters, got {len(key)}")
+    if key is not None and not key.isprintable():  # bytes that are no UTF-8 come as halves of surrogate pairs
+        raise refused(422, "E0507", "Idempotency-Key: expected printable characters in UTF-8")
     return key
 
 
