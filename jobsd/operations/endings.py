@@ -11,9 +11,9 @@ from jobsd.domain.events import RunRefused
 from jobsd.domain.lifecycle import SettlePolicy, settle
 from jobsd.domain.outcome import Completed, Failed
 from jobsd.domain.run import Fence, NodeId, RunId, RunState
-from jobsd.operations.external import Desk, Fenced, external_job, moved_on, no_such_run
+from jobsd.operations.external import Desk, Fenced, external_job, moved_on
 from jobsd.operations.run_views import RunView
-from jobsd.operations.runs import show
+from jobsd.operations.runs import no_such_run, show
 from jobsd.store import external, history
 from jobsd.store.db import Row
 from jobsd.store.history import Ended

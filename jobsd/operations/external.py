@@ -19,7 +19,7 @@ from jobsd.operations.enqueue import rows_of, together
 from jobsd.operations.jobs import definition_of, disabled_by
 from jobsd.operations.run_requests import TriggerRequest
 from jobsd.operations.run_views import RunView, Triggered
-from jobsd.operations.runs import Words, show
+from jobsd.operations.runs import Words, no_such_run, show
 from jobsd.operations.told import Told
 from jobsd.registry.load import Registry
 from jobsd.store import external
@@ -188,8 +188,3 @@ def wrong_state(row: Row, why: str) -> JobsdError:
     hint = f"allowed now: {', '.join(may) or 'nothing'}"
     refused = problem("E0502", f"run {row['id']} is {state}; {why}", hint, exit_code=Exit.CONFLICT)
     return replace(refused, detail={"run": row["id"], "state": state, "allowed": may})
-
-
-def no_such_run(run_id: RunId) -> JobsdError:
-    """E0503."""
-    return problem("E0503", f"there is no run {run_id}", "the latest ones: jobsd run list", exit_code=Exit.NOT_FOUND)

@@ -12,8 +12,9 @@ from jobsd.domain.errors import Exit, JobsdError, Place, Problem, problem
 from jobsd.domain.job import JobDefinition
 from jobsd.domain.pipeline import MOST_STEPS, Steps, fraction_of
 from jobsd.domain.run import Fence, RunId
-from jobsd.operations.external import Desk, Fenced, moved_on, no_such_run
+from jobsd.operations.external import Desk, Fenced, moved_on
 from jobsd.operations.run_views import ProgressView
+from jobsd.operations.runs import no_such_run
 from jobsd.operations.runs import progress as shown
 from jobsd.store import external
 from jobsd.store import reports as store

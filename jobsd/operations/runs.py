@@ -59,7 +59,7 @@ async def total(db: Db, **wanted: Unpack[Wanted]) -> str:
 async def show(db: Db, run_id: RunId) -> RunView:
     """One run. Raises E0503."""
     if (row := await lists.run(db, run_id)) is None:
-        raise _no_such_run(run_id)
+        raise no_such_run(run_id)
     return RunView.model_validate(dict(row))
 
 
@@ -86,14 +86,15 @@ async def messages(db: Db, run_id: RunId, after: int, limit: int) -> Page[Messag
 async def progress(db: Db, run_id: RunId) -> ProgressView:
     """How far it is."""
     if (row := await lists.progress(db, run_id)) is None:
-        raise _no_such_run(run_id)
+        raise no_such_run(run_id)
     return ProgressView.model_validate(dict(row))
 
 
 async def _known(db: Db, run_id: RunId) -> None:
     if await lists.progress(db, run_id) is None:
-        raise _no_such_run(run_id)
+        raise no_such_run(run_id)
 
 
-def _no_such_run(run_id: int) -> JobsdError:
+def no_such_run(run_id: int) -> JobsdError:
+    """E0503."""
     return problem("E0503", f"there is no run {run_id}", "the latest ones: jobsd run list", exit_code=Exit.NOT_FOUND)
