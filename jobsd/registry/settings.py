@@ -1,10 +1,11 @@
 """The daemon's own settings: every table of jobsd.toml besides `[jobs.*]` and `[environments.*]`."""
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from jobsd.domain.alert import LOG
 from jobsd.domain.duration import Duration, Size
@@ -37,13 +38,22 @@ class DatabaseSettings(Strict):
     statement_timeout: Duration = Field(timedelta(seconds=10), description="limit of every internal query")
 
 
+def _host_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,253}", name):
+        raise ValueError(f'expected a name alone, like "jobs.example.org", without scheme or port, got "{name}"')
+    return name
+
+
+HostName = Annotated[str, AfterValidator(_host_name)]
+
+
 class HttpSettings(Strict):
     """The listeners: TCP and the Unix socket."""
 
     host: str = Field("127.0.0.1", description="address to listen on; off loopback also reading needs a token")
     port: int = Field(8620, ge=0, le=65535, description="0: any free port")
     socket: str | None = Field(None, description="Unix socket; default /run/jobsd/jobsd.sock, .jobsd/jobsd.sock in dev")
-    hosts: tuple[str, ...] = Field((), description="names that requests may use besides host and those of loopback")
+    hosts: tuple[HostName, ...] = Field((), description="names that requests may use besides host and loopback's")
     rate: int = Field(100, ge=1, le=100_000, description="requests a second from one token or address, over TCP")
     max_body: Size = Field(16 << 20, description="largest request body; 10,000 runs in one call take a few MiB")
 

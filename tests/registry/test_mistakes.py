@@ -76,6 +76,18 @@ lock_key, concurrency, rate, max_active, timeout, grace, priority, retry, params
 progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert, runbook
         """,
     ),
+    "E0205 a name of the listener's with a port": (
+        """
+        [http]
+        hosts = ["jobs.example.org:443"]
+        """,
+        """
+        error[E0205]: http.hosts[0]: expected a name alone, like "jobs.example.org", without scheme or port, got "jobs.example.org:443"
+          --> jobsd.toml:2:10
+         2 | hosts = ["jobs.example.org:443"]
+           |          ^^^^^^^^^^^^^^^^^^^^^^
+        """,  # noqa: E501
+    ),
     "E0205 a duration": (
         """
         [jobs.a]
