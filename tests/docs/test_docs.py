@@ -171,7 +171,7 @@ def test_every_decision_is_listed() -> None:
 # -- what there is
 
 PLURALS = {"jobs": "job", "runs": "run"}  # nouns that may be written so
-ALERTS = {"job_failed", "job_lost", "config_rejected", "health"}  # of observe.channels, named for the alert's type
+ALERTS = {"job_failed", "job_lost", "job_stale", "config_rejected", "health", "audit_broken"}  # named for their type
 NAME = re.compile("[a-z]+(_[a-z]+)*")
 STATES = {"up", "lost", "adopted", "fenced"}  # of the lock session
 
