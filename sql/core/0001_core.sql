@@ -166,9 +166,6 @@ CREATE FUNCTION jobsd.audit_tx(xid xid8 DEFAULT pg_current_xact_id()) RETURNS bi
     SELECT pg_sequence_last_value(' jobsd.audit_sealed')
         + (xid::text::bigint - pg_sequence_last_value(' jobsd.audit_sealed') & (1::bigint << 48) - 1)
 $$;
-CREATE FUNCTION jobsd.xid_of(tx bigint) RETURNS xid8 IMMUTABLE LANGUAGE sql AS $$
-    SELECT (tx & (1::bigint << 48) - 1)::text::xid8
-$$;
 CREATE TABLE jobsd.audit (
     run      bigint,
     sequence bigint      NOT NULL,
