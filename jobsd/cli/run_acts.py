@@ -37,7 +37,13 @@ def filters(command: Command) -> Command:
         click.option("--tag", "tags", multiple=True, metavar="NAME:VALUE", help="All with this tag; may be repeated."),
         click.option("--since", metavar="TIME", help="All made since: 24h, 7d, or 2026-11-22T02:30:00Z."),
         click.option("--job", metavar="JOB", help="All of this job."),
-        click.option("--state", "states", multiple=True, type=click.Choice([state.value for state in RunState]), help="All in this state."),
+        click.option(
+            "--state",
+            "states",
+            multiple=True,
+            type=click.Choice([state.value for state in RunState]),
+            help="All in this state.",
+        ),
         click.argument("ids", metavar="[RUN]...", nargs=-1, type=click.IntRange(1)),
     ):
         command = option(command)

@@ -16,11 +16,11 @@ from jobsd.domain.outcome import Lost, Settlement, by_force
 from jobsd.domain.run import ClaimedRun, NodeId, RunId
 from jobsd.engine.here import Here
 from jobsd.registry.settings import LeaseSettings
-from jobsd.store import effects, history, locks, moves, nodes, runs
+from jobsd.store import effects, forced, history, locks, nodes, runs
 from jobsd.store.db import Unavailable
+from jobsd.store.forced import Forced
 from jobsd.store.history import Ended
 from jobsd.store.locks import LockConnection
-from jobsd.store.moves import Forced
 from jobsd.store.nodes import OtherNode
 
 LOOK_S = 3.0
@@ -103,10 +103,10 @@ class Rescuer:
             now = self._here.keeper.now()
             ended = []
             left = await runs.running_on(self._here.db, node)  # some have just been committed by their own job
-            forced = await moves.forced_runs(self._here.db, left)
+            asked = await forced.among(self._here.db, left)
             for run in left:
                 lost = Lost(reason, {**evidence, **sessions.get(run.id, {})})
-                ended.append(Ended(run, node, self._decided(run, lost, forced.get(run.id), now), now))
+                ended.append(Ended(run, node, self._decided(run, lost, asked.get(run.id), now), now))
             if settled := await self._write(ended):
                 self._here.observe(RunsLost(name, settled, reason))
             await nodes.drop_claims(self._here.db, node)
@@ -114,11 +114,11 @@ class Rescuer:
             await self._here.keeper.ask(lambda lock: locks.free_node(lock, node))
         self.on_rescued()
 
-    def _decided(self, run: ClaimedRun, lost: Lost, forced: Forced | None, now: datetime) -> Settlement:
+    def _decided(self, run: ClaimedRun, lost: Lost, by: Forced | None, now: datetime) -> Settlement:
         """What somebody wanted to fail has failed, whatever its job says of lost runs."""
-        if forced is None:
+        if by is None:
             return settle(run, self.policy(run.job), lost, now)
-        failed = settle(run, self.policy(run.job), by_force(forced.actor, forced.reason), now)
+        failed = settle(run, self.policy(run.job), by_force(by.actor, by.reason), now)
         return replace(failed, evidence=lost.evidence)
 
     async def _end_sessions(self, node: NodeId) -> dict[RunId, Mapping[str, object]]:

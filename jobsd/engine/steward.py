@@ -12,9 +12,9 @@ from jobsd.domain.outcome import by_force
 from jobsd.engine.here import Here
 from jobsd.engine.nap import nap
 from jobsd.engine.worker import Workers
-from jobsd.store import moves, standing
+from jobsd.store import forced, standing
 from jobsd.store.db import Unavailable
-from jobsd.store.moves import Forced
+from jobsd.store.forced import Forced
 
 POLL_S = 5.0
 AGAIN_S = 0.5  # while something that was asked for is not done with
@@ -47,12 +47,12 @@ class Steward:
     async def _look(self) -> float:
         """One round; returns when the next is due. Seconds."""
         await self._end_windows()
-        asked = await moves.forced(self._here.db)
+        asked = await forced.asked_for(self._here.db)
         for each in asked:
             if each.running and each.node == self._here.keeper.node:
                 self._end(each)
         if any(not each.running for each in asked):
-            await moves.done_with(self._here.db)
+            await forced.done_with(self._here.db)
         self._told &= {(each.run, each.fence) for each in asked}
         return AGAIN_S if asked else POLL_S
 

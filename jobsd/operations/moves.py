@@ -21,7 +21,7 @@ from jobsd.operations.run_views import RunView
 from jobsd.operations.runs import Instant, Words, show
 from jobsd.operations.told import NOBODY, Told
 from jobsd.registry.load import Registry
-from jobsd.store import history, moves, wake
+from jobsd.store import forced, history, moves, wake
 from jobsd.store.db import Db
 from jobsd.store.history import Ended
 from jobsd.store.moves import Standing, Who
@@ -124,7 +124,7 @@ async def force(db: Db, runs: Sequence[Standing], who: By) -> set[RunId]:
     outside = [_settled(each, who) for each in runs if each.external]
     done = await history.settle(db, outside, who.actor) if outside else set()
     who.told([each for each in outside if (each.run.id, each.run.fence) in done])
-    asked = await moves.force(db, [each.id for each in runs if not each.external], who.actor, who.reason)
+    asked = await forced.ask(db, [each.id for each in runs if not each.external], who.actor, who.reason)
     await wake.notify(db, "force")
     return {RunId(run) for run, _ in done} | asked
 
