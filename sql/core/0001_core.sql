@@ -163,8 +163,8 @@ CREATE SEQUENCE jobsd.audit_sequence;
 CREATE SEQUENCE jobsd.audit_sealed MINVALUE 0;  -- every entry with a lower `tx` is sealed
 SELECT setval(' jobsd.audit_sealed', 0);
 CREATE FUNCTION jobsd.audit_tx(xid xid8 DEFAULT pg_current_xact_id()) RETURNS bigint LANGUAGE sql AS $$
-    SELECT pg_sequence_last_value(' jobsd.audit_sealed')
-        + (xid::text::bigint - pg_sequence_last_value(' jobsd.audit_sealed') & (1::bigint << 48) - 1)
+    SELECT xid::text::bigint  -- the sequence is read once: it may move on between two looks
+        + ((pg_sequence_last_value(' jobsd.audit_sealed') - xid::text::bigint + (1::bigint << 48) - 1 >> 48) << 48)
 $$;
 CREATE TABLE jobsd.audit (
     run      bigint,

@@ -116,8 +116,32 @@ async def test_writers_and_sealers_at_the_same_time_leave_one_whole_chain(db: Db
     await sealed(db)
 
     covered = await db.fetchval("SELECT sum(entries)::integer FROM jobsd.audit_seal")
+    assert await db.fetchval("SELECT count(*) FROM jobsd.audit WHERE tx <> xmin::text::bigint") == 0
     assert covered == await db.fetchval("SELECT count(*) FROM jobsd.audit") == 200
     assert await broken(db) is None
+
+
+@pytest.mark.req("P10")
+@pytest.mark.parametrize(
+    ("mark", "xid", "tx"),
+    [
+        (0, 5, 5),
+        (5, 5, 5),
+        (5, 4, ERA + 4),
+        (5, 6, 6),
+        (ERA - 1, 0, ERA),
+        (ERA, 0, ERA),
+        (ERA, 7, ERA + 7),
+        (ERA + 8, 7, 2 * ERA + 7),
+        (3 * ERA + 8, 8, 3 * ERA + 8),
+    ],
+)
+async def test_an_entry_gets_the_first_number_not_sealed_yet_that_ends_in_its_transactions_id(
+    db: Db, mark: int, xid: int, tx: int
+) -> None:
+    await db.fetchval("SELECT setval('jobsd.audit_sealed', $1)", mark)
+
+    assert await db.fetchval("SELECT jobsd.audit_tx($1::text::xid8)", str(xid)) == tx
 
 
 FORGERIES = {
