@@ -71,7 +71,7 @@ async def surplus(db: Db, job: str, latest: int) -> RunId | None:
 
 
 # A page of runs is looked at and at most a batch of them deleted; what it did not come to is looked at again.
-# What the schedule's latest slot made stays: `needs` and `after` ask for it. So does a run whose key still stands for it.
+# What the schedule's latest slot made stays: `needs` and `after` ask for it. So does a run whose key still stands.
 CLEAR = """
     WITH page AS MATERIALIZED (
         SELECT id, state, created_at, finished_at, permanent, idempotency_key
