@@ -13,7 +13,9 @@ from jobsd.store.db import Db
 from tests.support.engine import STILL, job, node
 
 END = """
-    UPDATE jobsd.run SET state = 'running', ready = NULL, node = 1, held = lock_key, fence = 1 WHERE id = $1
+    UPDATE jobsd.run
+       SET state = 'running', ready = NULL, node = 1, held = lock_key, fence = 1, started_at = now()
+     WHERE id = $1
 """
 OVER = """
     UPDATE jobsd.run SET state = $2, node = NULL, held = NULL, finished_at = now() WHERE id = $1
