@@ -29,6 +29,7 @@ MOVES: Mapping[RunState, frozenset[RunState]] = {  # sql/core/0001_core.sql hold
     RunState.CANCELLED: frozenset(),
 }
 
+
 class Act(StrEnum):
     CANCEL = "cancel"  # nobody means it to run (again)
     CHANGE = "change"  # another time, another priority

@@ -85,7 +85,7 @@ async def test_a_job_is_switched_off_and_on_with_the_user_and_the_reason(here: S
     assert off.out == "cleanup is disabled\n"
     assert f"disabled by {me()}" in why.out
     assert "moving house" in why.out
-    assert on.out == "name\tenabled\ncleanup\ttrue\n"
+    assert on.out == "name\tenabled\tdisabled_until\ncleanup\ttrue\t\n"
 
 
 async def test_next_tells_the_slots_in_plain_english(here: Site) -> None:

@@ -94,7 +94,7 @@ RAN = """
     )
     INSERT INTO jobsd.run (job, actor) SELECT 'daily_report', 'test' FROM made RETURNING id
 """
-RUNNING = "UPDATE jobsd.run SET state = 'running', ready = NULL, node = 1, fence = 1 WHERE id = $1"
+RUNNING = "UPDATE jobsd.run SET state = 'running', ready = NULL, node = 1, fence = 1, started_at = now() WHERE id = $1"
 COMPLETED = "UPDATE jobsd.run SET state = 'completed', node = NULL, finished_at = now() WHERE id = $1"
 
 
