@@ -203,7 +203,7 @@ async def test_a_wait_outlives_a_restart_of_the_daemon(here: Site) -> None:
         (409, Exit.CONFLICT),
         (413, Exit.USAGE),
         (422, Exit.USAGE),
-        (429, Exit.FAILED),
+        (429, Exit.UNREACHABLE),
         (500, Exit.FAILED),
         (503, Exit.UNREACHABLE),
     ],
