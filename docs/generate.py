@@ -1,7 +1,7 @@
 """Writes the parts of docs/ that come from the code, so that they cannot fall behind: `make docs`.
 
 In a page such a part stands between `<!-- generated: NAME -->` and `<!-- /generated -->`; all else there is written by
-hand. COVERAGE.md is made by `docs/coverage.py`, JOBS.md by `jobsd docs`.
+hand. COVERAGE.md and FAULTS.md are made by `docs/coverage.py`, JOBS.md by `jobsd docs`.
 """
 
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from docs.coverage import coverage
+from docs.coverage import coverage, faults
 from jobsd.cli.root import COMMANDS, FORMATS, root
 from jobsd.domain.events import RunEnded
 from jobsd.domain.outcome import Settlement
@@ -175,6 +175,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "routes": routes,
     "metrics": metrics,
     "coverage": coverage,
+    "faults": faults,
 }
 
 

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from docs import generate
-from docs.coverage import REQUIREMENTS, proofs
+from docs.coverage import FAULTS, REQUIREMENTS, proofs
 from jobsd.cli.root import COMMANDS, root
 from jobsd.domain.codes import CODES
 from jobsd.domain.slot import Decision
@@ -149,15 +149,24 @@ def test_every_example_in_toml_is_toml(page: Path) -> None:
 def test_every_mark_names_a_requirement_that_is_written_down() -> None:
     asked = tomllib.loads(REQUIREMENTS.read_text(encoding="utf-8"))
 
-    assert {proof.requirement for proof in proofs()} <= set(asked)
+    assert {proof.of for proof in proofs()} <= set(asked)
     assert [name for name, facts in asked.items() if not facts.keys() <= {"asks", "later"}] == []
 
 
 def test_a_requirement_without_a_test_says_with_what_it_comes() -> None:
     asked = tomllib.loads(REQUIREMENTS.read_text(encoding="utf-8"))
-    proved = {proof.requirement for proof in proofs()}
+    proved = {proof.of for proof in proofs()}
 
     assert [name for name, facts in asked.items() if name not in proved and "later" not in facts] == []
+
+
+def test_every_fault_that_is_written_down_is_injected_by_a_test_and_no_other() -> None:
+    known = tomllib.loads(FAULTS.read_text(encoding="utf-8"))
+    injected = {proof.of for proof in proofs("fault")}
+
+    assert list(known) == [str(number) for number in range(1, len(known) + 1)]
+    assert injected == set(known)
+    assert [number for number, facts in known.items() if facts.keys() != {"fault", "holds"}] == []
 
 
 def test_every_decision_is_listed() -> None:
