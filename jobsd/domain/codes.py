@@ -35,6 +35,8 @@ CODES: Mapping[str, str] = {
     "E0226": "a job tells a channel that is not declared",
     "E0227": "a channel's URL cannot be used",
     "E0228": "keys of a job exclude each other",
+    "E0229": "a request would go to an address that is not allowed",
+    "E0230": "a program that a job runs can be replaced by anyone",
     "E0231": "a handler cannot be found",
     "E0232": "a handler's parameters do not fit its model",
     "E0233": "a handler cannot be called as a job",

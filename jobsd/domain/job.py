@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from jobsd.domain.destination import Network
 from jobsd.domain.duration import Duration, Size
 from jobsd.domain.outcome import RetryPolicy
 from jobsd.domain.rate import Rate
@@ -122,6 +123,9 @@ class HttpSpec(Strict):
     headers: Mapping[str, str] = Field({}, description="added to jobsd's own")
     body: str | Mapping[str, Any] | None = Field(
         None, description="text, or a table sent as JSON; absent: the parameters"
+    )
+    allow: tuple[Network, ...] = Field(
+        (), description="addresses it may reach besides public and private ones, such as loopback's by another name"
     )
 
 

@@ -14,7 +14,9 @@ from typing import Any
 import structlog
 
 from jobsd.domain.alert import LOG, AlertMessage, Channel
+from jobsd.domain.destination import NotAllowed, host_of
 from jobsd.observe.message import body_of, title_of
+from jobsd.observe.outgoing import kept_to
 from jobsd.observe.redact import Redactor
 from jobsd.registry.settings import AlertSettings
 
@@ -52,13 +54,16 @@ class LogChannel:
 
 
 class AppriseChannel:
-    """One Apprise URL. TLS certificates are always verified, redirects never followed."""
+    """One Apprise URL. Certificates are always verified, redirects never followed, connections kept to (`outgoing`)."""
 
     per_minute = PER_MINUTE
 
-    def __init__(self, name: str, url: str, redactor: Redactor, *, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self, name: str, url: str, redactor: Redactor, *, allow: Sequence[str] = (), deadline_s: float = DEADLINE_S
+    ) -> None:
         self.name = name
         self._url = url
+        self._allow = allow
         self._redactor = redactor
         self._deadline_s = deadline_s
         self._busy = threading.Lock()
@@ -78,8 +83,11 @@ class AppriseChannel:
     def _notify(self, title: str, body: str) -> None:
         if self._plugin is None:
             self._plugin = plugin_of(self._url)
-        with _said() as lines:
-            delivered = self._plugin.notify(body=body, title=title, notify_type="failure", body_format="text")
+        try:
+            with _said() as lines, kept_to(host_of(self._url), self._allow):
+                delivered = self._plugin.notify(body=body, title=title, notify_type="failure", body_format="text")
+        except NotAllowed as refused:
+            raise ChannelError(str(refused)) from None
         if not delivered:
             raise ChannelError(self._redactor.text("; ".join(lines)) or "not delivered; the service did not say why")
 
@@ -157,8 +165,9 @@ def _said() -> Iterator[list[str]]:
 
 def build(settings: AlertSettings, redactor: Redactor) -> list[Channel]:
     """The log's channel and those of the settings."""
-    named = {name: channel.url.get_secret_value() for name, channel in settings.channels.items() if name != LOG}
-    return [LogChannel(), *(AppriseChannel(name, url, redactor) for name, url in named.items())]
+    named = {name: channel for name, channel in settings.channels.items() if name != LOG}
+    made = (AppriseChannel(n, c.url.get_secret_value(), redactor, allow=c.allow) for n, c in named.items())
+    return [LogChannel(), *made]
 
 
 def check(settings: AlertSettings) -> Mapping[str, str]:

@@ -4,14 +4,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 from jobsd.domain.alert import LOG
+from jobsd.domain.destination import host_of, literal, refusal
 from jobsd.domain.duration import format_duration
-from jobsd.domain.errors import Problem, did_you_mean
+from jobsd.domain.errors import Place, Problem, did_you_mean
 from jobsd.domain.job import FREE_SIGNALS, JobDefinition
 from jobsd.domain.lock_key import fields
 from jobsd.domain.mistakes import mistakes
 from jobsd.domain.schedule import Schedule, ScheduleError, schedule_of
 from jobsd.registry.files import Part
-from jobsd.registry.positions import Path
+from jobsd.registry.positions import Path, dotted
 from jobsd.registry.settings import Settings
 from jobsd.registry.sources import Sources
 
@@ -80,6 +81,24 @@ def channels(jobs: Jobs, settings: Settings, sources: Sources) -> Iterator[Probl
                 note = f'did you mean "{meant}"?' if meant else "declare it in [alerts.channels]"
                 place = sources.place(("jobs", name, "alert", "channels", index))
                 yield Problem("E0226", f'there is no channel "{channel}"', place, note)
+
+
+def destinations(jobs: Jobs, settings: Settings | None, sources: Sources) -> Iterator[Problem]:
+    """Addresses in URLs that no request goes to; what a name leads to shows only when it is asked for."""
+    for name, job in jobs.items():
+        if job.http:
+            path: Path = ("jobs", name, "http", "url")
+            yield from _destination(path, job.http.url, job.http.allow, sources.place(path))
+    for name, channel in settings.alerts.channels.items() if settings else ():
+        path = ("alerts", "channels", name)  # its line is not shown: there may be a secret in it
+        yield from _destination(path, channel.url.get_secret_value(), channel.allow, sources.place(path, "key"))
+
+
+def _destination(path: Path, url: str, allow: Iterable[str], place: Place | None) -> Iterator[Problem]:
+    host = host_of(url)
+    if (address := literal(host)) and (kind := refusal(address, host, allow)):
+        way_out = f'if it is meant, say so beside it: allow = ["{address}"]'
+        yield Problem("E0229", f"{dotted(path)}: {host} is {kind}, where no request may go", place, hints=(way_out,))
 
 
 def _circles(jobs: Jobs, sources: Sources) -> Iterator[Problem]:

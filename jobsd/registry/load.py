@@ -118,6 +118,7 @@ class _Loading:
         schedules = check.schedules(jobs, self.sources, self.problems)
         self.collect(check.across_jobs(jobs, declared, self.sources))
         self.collect(contradictions(jobs, self.sources))
+        self.collect(check.destinations(jobs, settings, self.sources))
         if settings is not None:
             self.collect(check.channels(jobs, settings, self.sources))
         self.collect(elsewhere.mistakes(self.sources.files, self.sources.environment))

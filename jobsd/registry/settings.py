@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from jobsd.domain.alert import LOG
+from jobsd.domain.destination import Network
 from jobsd.domain.duration import Duration, Size
 from jobsd.domain.job import Strict
 
@@ -69,6 +70,7 @@ class ChannelSettings(Strict):
     """One way to tell people."""
 
     url: SecretStr = Field(description="an Apprise URL, e.g. mailto://… or slack://…; may hold ${VAR}")
+    allow: tuple[Network, ...] = Field((), description="addresses it may reach besides public and private ones")
 
 
 class AlertSettings(Strict):

@@ -306,6 +306,40 @@ progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert,
           a program that falls silent is retried as its retry says
         """,
     ),
+    "E0229 a request to a metadata service, and a channel to nowhere": (
+        """
+        [jobs.a]
+        http = { url = "http://169.254.169.254/latest" }
+        [jobs.b]
+        http = { url = "http://169.254.169.254/latest", allow = ["169.254.0.0/16"] }
+        [alerts.channels.team]
+        url = "json://user:secret@0.0.0.0/hook"
+        """,
+        """
+        error[E0229]: jobs.a.http.url: 169.254.169.254 is a link-local address, where no request may go
+          --> jobsd.toml:2:16
+         2 | http = { url = "http://169.254.169.254/latest" }
+           |                ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+          if it is meant, say so beside it: allow = ["169.254.169.254"]
+        error[E0229]: alerts.channels.team: 0.0.0.0 is no host's address, where no request may go
+          --> jobsd.toml:5:18
+         5 | [alerts.channels.team]
+           |                  ^^^^
+          if it is meant, say so beside it: allow = ["0.0.0.0"]
+        """,
+    ),
+    "E0205 an allowed address that is none": (
+        """
+        [jobs.a]
+        http = { url = "http://partner.example/", allow = ["localhost"] }
+        """,
+        """
+        error[E0205]: jobs.a.http.allow[0]: expected an address or a network, like "10.0.0.0/8", got "localhost"
+          --> jobsd.toml:2:52
+         2 | http = { url = "http://partner.example/", allow = ["localhost"] }
+           |                                                    ^^^^^^^^^^^
+        """,
+    ),
     "E0205 a rate, and a kind of work that is switched off": (
         """
         [jobs.a]

@@ -1,6 +1,7 @@
 """A request: an answer of 2xx completes the run, every other fails it. Redirects are not followed.
 
-The address comes from the registry alone, never from parameters. The receiver can tell a repeated attempt by the
+The address comes from the registry alone, never from parameters; what its name leads to is checked
+(`domain.destination`). The receiver can tell a repeated attempt by the
 Idempotency-Key, the same for all attempts at a run, and an outdated one by the fence.
 """
 
@@ -12,8 +13,10 @@ import orjson
 from yarl import URL
 
 from jobsd import __version__
+from jobsd.domain.destination import NotAllowed
 from jobsd.domain.job import HttpSpec
 from jobsd.domain.outcome import Completed, Failed, Outcome
+from jobsd.engine.executors.connector import connector, require_allowed
 from jobsd.engine.executors.execution import Execution
 from jobsd.engine.executors.output import Tail
 from jobsd.engine.executors.words import RESULT_BYTES, UnfitResult, as_json, clean
@@ -28,14 +31,19 @@ JSON_BODY = RESULT_BYTES // 2
 async def run(execution: Execution) -> Outcome:
     spec = _spec(execution)
     try:
+        require_allowed(spec.url, spec.allow)
         headers, body = headers_of(execution), body_of(execution)
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(), cookie_jar=aiohttp.DummyCookieJar()) as session,
+            aiohttp.ClientSession(
+                connector=connector(spec.allow), timeout=aiohttp.ClientTimeout(), cookie_jar=aiohttp.DummyCookieJar()
+            ) as session,
             session.request(spec.method, spec.url, headers=headers, data=body, allow_redirects=False) as answer,
         ):
             return await _outcome(execution, answer)
     except aiohttp.InvalidURL:
         return Failed("http", f'"{shown(spec.url)}" is not an address that a request can be sent to')
+    except NotAllowed as refused:
+        return Failed("destination", clean(f"{spec.method} {shown(spec.url)}: {refused}"))
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return Failed("http", clean(f"{spec.method} {shown(spec.url)}: {str(error) or type(error).__name__}"))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -83,6 +84,7 @@ async def test_a_request_carries_fence_run_and_a_key_that_stays_the_same(bench: 
 
 
 @pytest.mark.req("P4")
+@pytest.mark.fault(49)
 async def test_no_key_can_smuggle_a_header_in(bench: Bench, receiver: Receiver) -> None:
     completed(await run(bench, receiver, "json", run={"idempotency_key": "a\r\nX-Forged: 1"}))
     smuggled = failed(await run(bench, receiver, "json", headers={"X-Note": "a\r\nX-Forged: 1"}))
@@ -144,6 +146,7 @@ async def test_any_other_status_fails_the_run_with_the_beginning_of_the_answer(
 
 
 @pytest.mark.req("C2")
+@pytest.mark.fault(48)
 async def test_a_redirect_is_not_followed_and_its_secrets_are_not_told(bench: Bench, receiver: Receiver) -> None:
     outcome = failed(await run(bench, receiver, "moved"))
 
@@ -152,6 +155,37 @@ async def test_a_redirect_is_not_followed_and_its_secrets_are_not_told(bench: Be
     )
     assert "secret" not in outcome.error
     assert len(receiver.requests) == 1
+
+
+@pytest.mark.req("P11")
+@pytest.mark.fault(48)
+async def test_a_name_is_resolved_once_and_only_its_allowed_addresses_are_tried(
+    bench: Bench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = receiver.base.rpartition(":")[2]  # type: ignore[attr-defined]
+    answers = [["169.254.169.254", "127.0.0.1"], ["169.254.169.254"]]  # as the name's owner would have it
+    asked: list[str] = []
+    system = socket.getaddrinfo
+
+    def rebinding(host: str, *args: Any, **keys: Any) -> Any:
+        if host != "partner.test":
+            return system(host, *args, **keys)
+        asked.append(host)
+        return [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, int(port))) for address in answers[len(asked) - 1]
+        ]
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    url = f"http://partner.test:{port}/json"
+
+    first = completed(await run(bench, receiver, "json", url=url, allow=["127.0.0.1"]))
+    lookups = len(asked)
+    second = failed(await run(bench, receiver, "json", url=url, allow=["127.0.0.1"]))
+
+    assert first.result == {"status": 201, "body": {"rows": 3}}
+    assert receiver.headers["Host"] == f"partner.test:{port}"
+    assert lookups == 1
+    assert (second.kind, len(receiver.requests)) == ("destination", 1)
 
 
 @pytest.mark.req("B8")
