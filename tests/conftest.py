@@ -11,7 +11,7 @@ import pytest
 
 from jobsd.store.db import Db
 from tests.support.daemon import Daemon
-from tests.support.postgres import Cluster, OwnServer, SessionFolder
+from tests.support.postgres import Cluster, OwnServer, SessionFolder, roomy
 
 FOLDER = pytest.StashKey[Path]()
 SESSION = pytest.StashKey[SessionFolder]()
@@ -67,14 +67,14 @@ async def db(database_url: str) -> AsyncIterator[Db]:
 
 
 @pytest.fixture
-def own_server() -> Iterator[Callable[..., OwnServer]]:
+def own_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., OwnServer]]:
     """Start private, durable servers with settings of their own, for tests that stop or kill them."""
     made: list[OwnServer] = []
     folders: list[Path] = []
 
     def start(**settings: str) -> OwnServer:
-        folders.append(Path(tempfile.mkdtemp(prefix="jobsd-own-")))
-        made.append(OwnServer(folders[-1], settings))
+        folders.append(Path(tempfile.mkdtemp(prefix="jobsd-own-", dir=roomy())))
+        made.append(OwnServer(request.config.stash[FOLDER], folders[-1], settings))
         return made[-1]
 
     yield start

@@ -3,6 +3,8 @@
 The session's folder holds a named pipe whose writer is the process that pytest was started as. The first test that
 needs a database starts the server with the reading end, so it ends with the session, however that one ends, and
 takes its folder along. `JOBSD_TEST_POSTGRES=15` runs Debian's PostgreSQL 15 instead of the embedded one.
+
+Their folders are in memory where there is room; a new cluster is a copy of one that is made once.
 """
 
 import asyncio
@@ -23,6 +25,8 @@ from jobsd.store.migrate import migrate
 
 T = TypeVar("T")
 TEMPLATE = "jobsd_template"
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 << 30  # what a session may need: as much must be free, else the disk it is
 CARELESS = {"fsync": "off", "full_page_writes": "off", "max_connections": "300"}  # nobody minds if test data is lost
 STARTED: list[embedded.Server] = []  # kept: it outlives the worker that started it, and must not be waited for
 
@@ -33,11 +37,18 @@ def binaries() -> Path | None:
     return Path(f"/usr/lib/postgresql/{major}/bin") if major else None
 
 
+def roomy() -> Path | None:
+    """Where to make a server's folder: in memory if it has room; None: where everything temporary is."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+        return MEMORY
+    return None
+
+
 class SessionFolder:
     """What the workers share. Made by the process that pytest was started as; its end is the server's end."""
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="jobsd-test-"))
+        self.path = Path(tempfile.mkdtemp(prefix="jobsd-test-", dir=roomy()))
         os.mkfifo(self.path / "lifeline")
         self._writer = os.open(self.path / "lifeline", os.O_RDWR)
 
@@ -106,10 +117,22 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-class OwnServer:
-    """A durable server that a test may stop, kill and start again at the same address."""
+def new_cluster(session: Path, folder: Path) -> None:
+    """Give the server of `folder` its cluster: a copy of the session's unused one, made by whoever comes first."""
+    unused = session / "unused"
+    with _alone(session):
+        if not unused.exists():
+            made = session / "unused_half"
+            embedded.start(made, binaries(), CARELESS).stop()
+            made.rename(unused)
+    shutil.copytree(unused / "data", folder / "data")
 
-    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+
+class OwnServer:
+    """A durable server that a test may stop, kill and start again at the same address. Begins in `folder`, empty."""
+
+    def __init__(self, session: Path, folder: Path, settings: Mapping[str, str]) -> None:
+        new_cluster(session, folder)
         self.folder = folder
         self.settings = settings
         self.server = self._start()
