@@ -29,7 +29,7 @@ FIELDS = (
     ("month", "1-12 or JAN-DEC"),
     ("day of the week", "0-7 (0 and 7 are Sunday), SUN-SAT, 5L or 1#2"),
 )
-FORM = "five fields: minute hour day month weekday"
+FORM = 'five fields: minute hour day month weekday    try: jobsd next --cron "30 2 * * *"'
 LONGEST = 1000  # characters; every minute written out takes 170
 _YEARS = range(2000, 2100)
 

@@ -9,7 +9,7 @@ from jobsd.domain.duration import format_duration
 from jobsd.domain.errors import Place, Problem, did_you_mean
 from jobsd.domain.job import FREE_SIGNALS, JobDefinition
 from jobsd.domain.lock_key import fields
-from jobsd.domain.mistakes import mistakes
+from jobsd.domain.mistakes import FORMS, mistakes
 from jobsd.domain.schedule import Schedule, ScheduleError, schedule_of
 from jobsd.registry.files import Part
 from jobsd.registry.positions import Path, dotted
@@ -28,10 +28,20 @@ def schedules(jobs: Jobs, sources: Sources, problems: list[Problem]) -> dict[str
             found[name] = schedule_of(job.schedule)
         except ScheduleError:
             if job.schedule:
-                misspelt = any(p.code == "E0204" and f"[jobs.{name}.schedule]" in p.message for p in problems)
-                told = (error for error in mistakes(job.schedule) if not (misspelt and error.code == "E0206"))
+                formless = _has_lost_its_form(name, problems)
+                told = (error for error in mistakes(job.schedule) if not (formless and error.code == "E0206"))
                 problems.extend(_of_schedule(name, error, sources) for error in told)
     return found
+
+
+def _has_lost_its_form(job: str, problems: Sequence[Problem]) -> bool:
+    """Whether a key of the job's schedule that may have been its form was put aside, and told, for a mistake of it."""
+    table = f"jobs.{job}.schedule"
+    starts = tuple(f"{table}.{form}" for form in FORMS)
+    return any(
+        (p.code == "E0204" and f"[{table}]" in p.message) or (p.code == "E0205" and p.message.startswith(starts))
+        for p in problems
+    )
 
 
 def _of_schedule(job: str, error: ScheduleError, sources: Sources) -> Problem:

@@ -411,7 +411,7 @@ progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert,
         error[E0211]: cron: hour must be 0-23, not "25"
           --> jobsd.toml:4:12
          4 | cron = "30 25 * * *"
-           |            ^^ five fields: minute hour day month weekday
+           |            ^^ five fields: minute hour day month weekday    try: jobsd next --cron "30 2 * * *"
         """,
     ),
     "E0212 a day that never comes": (
@@ -711,6 +711,15 @@ def test_a_misspelt_key_of_a_schedule_is_told_alone_and_not_as_a_missing_form_to
     told = folder.mistakes('[jobs.a]\ncommand = ["true"]\nschedule = { crn = "30 2 * * *" }\n')
 
     assert told.startswith("error[E0204]")
+    assert told.count("error[") == 1
+
+
+@pytest.mark.req("C1")
+@pytest.mark.parametrize("schedule", ['every = "0.5s"', "cron = 5", 'after = "other"'])
+def test_a_form_of_a_schedule_whose_value_is_of_the_wrong_kind_is_told_once(folder: Folder, schedule: str) -> None:
+    told = folder.mistakes(f'[jobs.a]\ncommand = ["true"]\nschedule = {{ {schedule} }}\n')
+
+    assert told.startswith("error[E0205]")
     assert told.count("error[") == 1
 
 
