@@ -83,7 +83,7 @@ class Settler:
         over = [fence for fence in {each.ended.run.fence for each in batch} if self._open[fence] <= 0]
         for fence in over:
             del self._open[fence]
-        moved = await self._until_taken([each for each in batch if not each.written], over)
+        moved = await self._taken([each for each in batch if not each.written], over)
         for node in {each.ended.node for each in batch}:
             keys = [key for each in batch if each.ended.node == node for key in each.keys]
             await self._here.keeper.unlock(keys, node)
@@ -92,33 +92,38 @@ class Settler:
             self._tell(each, each.written or (each.ended.run.id, each.ended.run.fence) in moved)
         self.on_ended([each.ended for each in batch])
 
-    async def _until_taken(self, batch: list[_Waiting], over: list[Fence]) -> set[tuple[int, int]]:
+    async def _taken(self, batch: list[_Waiting], over: list[Fence]) -> set[tuple[int, int]]:
+        try:
+            return await self._until_taken([each.ended for each in batch], over)
+        except Exception as refused:  # a value that PostgreSQL will not store: one must not stop all
+            return await self._one_by_one(batch, over, refused)
+
+    async def _until_taken(self, ended: Sequence[Ended], over: list[Fence]) -> set[tuple[int, int]]:
+        """Write them, however long the database is away. Raises what it has against them."""
         tries = 0
         while True:
             try:
-                return await history.settle(self._here.db, [each.ended for each in batch], self._here.actor, over)
+                return await history.settle(self._here.db, ended, self._here.actor, over)
             except Unavailable as gone:
                 self._here.observe(DatabaseTrouble("settler", str(gone)))
                 if gone.blocked:
-                    await self._make_way(batch)
+                    await self._make_way(ended)
                 await asyncio.sleep(RETRY_S[min(tries, len(RETRY_S) - 1)])
                 tries += 1
-            except Exception as refused:  # a value that PostgreSQL will not store: one must not stop all
-                return await self._one_by_one(batch, over, refused)
 
-    async def _make_way(self, batch: list[_Waiting]) -> None:
+    async def _make_way(self, ended: Sequence[Ended]) -> None:
         """End sessions that still stand on runs whose attempt is over, such as one left open by what a job started."""
         with suppress(Unavailable):
-            await effects.end_sessions(self._here.db, [(each.ended.run.id, each.ended.run.fence) for each in batch])
+            await effects.end_sessions(self._here.db, [(each.run.id, each.run.fence) for each in ended])
 
     async def _one_by_one(self, batch: list[_Waiting], over: list[Fence], refused: Exception) -> set[tuple[int, int]]:
         if len(batch) > 1:
-            parts = [await self._until_taken([each], over if each is batch[-1] else []) for each in batch]
+            parts = [await self._taken([each], over if each is batch[-1] else []) for each in batch]
             return set().union(*parts)
         ended = batch[0].ended
         self._here.observe(Noted("settlement_not_storable", "error", {"run": ended.run.id, "error": str(refused)}))
         poor = replace(ended, settlement=_storable(ended.settlement, refused))
-        return await history.settle(self._here.db, [poor], self._here.actor, over)
+        return await self._until_taken([poor], over)
 
     def _tell(self, each: _Waiting, moved: bool) -> None:
         ended = each.ended

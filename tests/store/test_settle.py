@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 
 from jobsd.domain.lifecycle import SettlePolicy, settle
@@ -12,7 +13,7 @@ from jobsd.domain.run import MOVES, ClaimedRun, RunState
 from jobsd.engine.here import Here
 from jobsd.engine.settler import Settler
 from jobsd.store import history
-from jobsd.store.db import Db
+from jobsd.store.db import Db, Unavailable
 from jobsd.store.history import Ended
 from tests.support.engine import enqueued, job, node, registered, request
 
@@ -187,6 +188,38 @@ async def test_a_value_that_postgresql_will_not_store_fails_its_own_run_and_no_o
     kinds = {row["run"]: row["error_kind"] for row in await db.fetch("SELECT run, error_kind FROM jobsd.attempts")}
     assert kinds == {good.id: None, bad.id: "result"}
     assert await states(db) == ["completed", "failed"]
+
+
+@pytest.mark.req("P5", "P6")
+async def test_a_value_that_is_not_storable_while_the_database_goes_away_ends_no_loop(
+    db: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = []
+
+    async def away_after_the_first(*args: Any) -> set[tuple[int, int]]:
+        if len(errors) == 1:
+            errors.append(Unavailable(ConnectionError("away")))
+            raise errors[-1]
+        try:
+            return await settle_there(*args)
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    settle_there = history.settle
+    async with node(db) as here:
+        (bad,) = await claimed(here)
+        settler = Settler(here)
+        task = asyncio.create_task(settler.run())
+        monkeypatch.setattr(history, "settle", away_after_the_first)
+        async with asyncio.timeout(10):
+            moved = await settler.settle(ended(here, bad, Completed({"nul": "\0"})), [])
+        task.cancel()
+        await asyncio.wait({task})
+
+    assert moved
+    assert [type(error) for error in errors] == [asyncpg.UntranslatableCharacterError, Unavailable]
+    assert await states(db) == ["failed"]
 
 
 @pytest.mark.req("P7", "C4")
