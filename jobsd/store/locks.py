@@ -35,13 +35,14 @@ CLASSES = """
      WHERE n.nspname = $1 AND c.relname IN ('lock_key', 'node', 'run', 'fence')
 """
 BACKEND = "SELECT pg_backend_pid()"
-PROVE = "SELECT pg_try_advisory_lock($1, 0)"
+# Shared, since several nodes may prove theirs at the same moment: when the server is back, all of them do.
+PROVE = "SELECT pg_try_advisory_lock_shared($1, 0)"
 SEEN = """
     SELECT EXISTS (
         SELECT FROM pg_locks
          WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND classid = $1 AND objid = 0 AND objsubid = 2)
 """
-DISPROVE = "SELECT pg_advisory_unlock($1, 0)"
+DISPROVE = "SELECT pg_advisory_unlock_shared($1, 0)"
 
 TRY_NODE = "SELECT pg_try_advisory_lock($1, $2)"
 FREE_NODE = "SELECT pg_advisory_unlock($1, $2)"
