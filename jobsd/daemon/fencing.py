@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from jobsd.domain.errors import JobsdError
+from jobsd.domain.events import DatabaseTrouble
 from jobsd.domain.outcome import Lost
 from jobsd.engine.here import Here
 from jobsd.engine.rescuer import Rescuer
@@ -45,6 +47,7 @@ class Fencing:
         """Each time the node is fenced: end everything it runs, wait until it is gone, then register anew."""
         while True:
             reason = await asyncio.shield(self._fenced)
+            self._here.pulse.advance("lock session", FENCED_S)
             self._on_change()
             self._workers.stop(Lost(f"the node fenced itself: {reason}"))
             async with asyncio.timeout(FENCED_S):
@@ -54,11 +57,14 @@ class Fencing:
             self._on_change()
 
     async def _register_anew(self) -> None:
+        """For as long as it takes, whatever keeps the server from letting us in."""
         wait_s = 0.2
         while True:
             try:
-                await self._here.keeper.open()
+                if not self._here.keeper.registered:
+                    await self._here.keeper.open()
                 return await self._rescuer.rescue_predecessors()
-            except Unavailable:
+            except (Unavailable, JobsdError) as gone:
+                self._here.observe(DatabaseTrouble("fence", str(gone)))
                 await asyncio.sleep(wait_s)
                 wait_s = min(5.0, wait_s * 2)

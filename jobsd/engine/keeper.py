@@ -104,6 +104,11 @@ class Keeper:
         """Whether what was claimed as `node` may still run; not once it is fenced."""
         return self._lock is not None and self.node == node
 
+    @property
+    def registered(self) -> bool:
+        """Whether this node has its row and, but for a session that is just being replaced, its lock."""
+        return self._lock is not None
+
     def now(self) -> datetime:
         """The database's clock as of the last beat, carried on by the monotonic one."""
         if self._clock is None:
@@ -124,16 +129,25 @@ class Keeper:
     # -- in the keeper's thread -------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
+        self._pulse.advance("lock session")  # it does not hang: it tries
         lock = await self._connect()
-        self.node = await nodes.register(lock.session, self.where.who, self.where.pools, self.where.registry)
-        if not await locks.try_node(lock, self.node):
-            raise Unavailable(ConnectionError(f"the lock of node {self.node} is held by another session"))
-        self._lock, self._held = lock, set()
-        await self._beat(lock)
+        try:
+            self.node = await nodes.register(lock.session, self.where.who, self.where.pools, self.where.registry)
+            if not await locks.try_node(lock, self.node):
+                raise Unavailable(ConnectionError(f"the lock of node {self.node} is held by another session"))
+            await self._beat(lock)
+            self._lock, self._held = lock, set()
+        finally:
+            self._cut_unless_kept(lock)
         self._pulse.advance("lock session")
         self.up = True
         self._beating = asyncio.get_running_loop().create_task(self._beat_forever())
         self._observe(LockSession("up"))
+
+    def _cut_unless_kept(self, lock: LockConnection) -> None:
+        """A session that did not become ours gives up what it has taken: the next one is to have it."""
+        if lock is not self._lock:
+            lock.session.con.terminate()
 
     async def _connect(self) -> LockConnection:
         name = f"jobsd lock {self.where.who.name}"
@@ -211,6 +225,7 @@ class Keeper:
         if self._lock is not None:
             self._lock.session.con.terminate()
         while self._lease_left_s() > 0:
+            self._pulse.advance("lock session")
             try:
                 async with asyncio.timeout(self._lease_left_s()):
                     return await self._adopt()
@@ -224,6 +239,12 @@ class Keeper:
 
     async def _adopt(self) -> bool:
         lock = await self._connect()
+        try:
+            return await self._take_over(lock)
+        finally:
+            self._cut_unless_kept(lock)
+
+    async def _take_over(self, lock: LockConnection) -> bool:
         if not await self._beat(lock):
             self._fence("this node has been declared dead")
             return False
