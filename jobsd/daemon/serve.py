@@ -109,7 +109,7 @@ async def _schema_is_current(url: str, settings: Settings, observe: Observe) -> 
             status = await migrate.status(url, settings.database.schema_name)
             return status.require_current()
         except Unavailable as gone:
-            if monotonic() - began_s + wait_s > limit_s:
+            if gone.refused or monotonic() - began_s + wait_s > limit_s:
                 raise cannot_reach(url, gone, tries, monotonic() - began_s) from gone
             if tries == 1:
                 observe(Noted("waiting_for_database", "warning", {"error": str(gone), "limit_s": limit_s}))

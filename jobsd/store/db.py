@@ -6,13 +6,14 @@ asyncpg's own timeouts and its pool can hang for ever on a stalled link, so both
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
 import asyncpg
+from asyncpg.transaction import Transaction
 
 from jobsd.domain.errors import Exit, problem
 
@@ -20,17 +21,24 @@ T = TypeVar("T")
 Row = asyncpg.Record
 
 CONNECT_TIMEOUT_S = 5.0
+CLOSE_S = 2.0
 MARGIN_S = 2.0  # the client gives up so long after the server should have
 _SCHEMA = re.compile(r"(?<!')\bjobsd\.")
 
 
 class Unavailable(Exception):
-    """The database could not do it just now; the same call may work later. `unknown` if it may have been done."""
+    """The database could not do it just now; the same call may work later. `unknown` if it may have been done.
+
+    `refused`: it does not know the user, the password or the database, and lets nobody in until somebody mends that.
+    """
 
     def __init__(self, cause: BaseException, *, unknown: bool = False) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__)
         self.unknown = unknown
         self.blocked = isinstance(cause, asyncpg.LockNotAvailableError)  # somebody holds a row or table for too long
+        self.refused = isinstance(
+            cause, (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
+        )
 
 
 # SQLSTATE classes that pass: connection, resources, operator intervention, deadlock, system, internal (a full disk)
@@ -39,32 +47,54 @@ _PASSING = ("08", "53", "57P", "40001", "40P01", "58", "XX000", "25006", "57014"
 
 def is_passing(error: BaseException) -> bool:
     """Whether an error of the driver may be gone at the next try."""
+    if isinstance(error, asyncpg.InvalidCachedStatementError):  # a migration has changed what it gives
+        return True
     if isinstance(error, asyncpg.PostgresError):
         return str(error.sqlstate or "").startswith(_PASSING)
     lost = (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError, asyncio.IncompleteReadError)
     return isinstance(error, lost)  # InternalClientError: told that the server ends it, not yet that it is closed
 
 
-async def bounded(con: asyncpg.Connection, work: Awaitable[T], timeout_s: float) -> T:
-    """Await `work` on `con` for `timeout_s` seconds at the most; past that, or cancelled, the connection is cut.
+async def bounded(con: asyncpg.Connection, timeout_s: float, call: Callable[..., Awaitable[T]], *args: Any) -> T:
+    """Await `call(*args)` on `con` for `timeout_s` seconds at the most; past that, or cancelled, the connection is cut.
 
-    Raises `Unavailable` for what may be gone at the next try; every other error of the driver as it is.
+    Raises `Unavailable` for what may be gone at the next try; every other error of the driver as it is. The call is
+    made in here: on a connection that is closed the driver complains before there is anything to await.
     """
-    task = asyncio.ensure_future(work)
+
+    async def work() -> T:
+        return await call(*args)
+
+    task = asyncio.create_task(work())
     try:
         await asyncio.wait({task}, timeout=timeout_s)
-        if not task.done():
-            raise TimeoutError(f"no answer within {timeout_s:g} s")
-        return task.result()
+        return _answer(task, f"no answer within {timeout_s:g} s")
     except asyncio.CancelledError:
         _cut(con, task)
         raise
     except Exception as error:
         if not task.done():
             _cut(con, task)
-        if is_passing(error):
-            raise Unavailable(error, unknown=not isinstance(error, asyncpg.PostgresError)) from error
+        told = isinstance(error, asyncpg.PostgresError)
+        if is_passing(error) or (con.is_closed() and not told):  # then the driver's complaint may be any
+            raise Unavailable(error, unknown=not told) from error
         raise
+
+
+def _answer(task: "asyncio.Task[T]", late: str) -> T:
+    """What the driver's call came to. Cancelled in the driver, it must not look as if its caller were cancelled."""
+    if not task.done():
+        raise TimeoutError(late)
+    if task.cancelled():
+        raise ConnectionError("the driver has given it up")
+    return task.result()
+
+
+async def begun(con: asyncpg.Connection, how: Mapping[str, Any] = MappingProxyType({})) -> Transaction:
+    """A transaction, begun. `how`: the driver's isolation, readonly."""
+    block = con.transaction(**how)
+    await block.start()
+    return block
 
 
 def _cut(con: asyncpg.Connection, task: "asyncio.Future[Any]") -> None:
@@ -86,29 +116,25 @@ async def connect(
     timeout_s: float = CONNECT_TIMEOUT_S,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> asyncpg.Connection:
-    """Open one connection. Raises `Unavailable`, or `JobsdError` (E0303, E0302) where another try cannot help."""
+    """Open one connection. Raises `Unavailable`, or `JobsdError` (E0302) when it cannot be tried with such a URL."""
     session = {"application_name": application_name, "timezone": "UTC", "jit": "off", **settings}
     task = asyncio.ensure_future(asyncpg.connect(url, timeout=timeout_s, server_settings=session))
     try:
         await asyncio.wait({task}, timeout=timeout_s + MARGIN_S)
-        if not task.done():
-            raise TimeoutError(f"no connection within {timeout_s:g} s")
-        return task.result()
+        return _answer(task, f"no connection within {timeout_s:g} s")
     except asyncio.CancelledError:
         task.cancel()
         raise
-    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as refused:
-        raise problem("E0303", f"PostgreSQL refuses the connection: {refused}", exit_code=Exit.UNREACHABLE) from refused
     except Exception as error:
         if not task.done():
             task.cancel()
-        if is_passing(error):
-            raise Unavailable(error) from error
-        if isinstance(error, (ValueError, asyncpg.ClientConfigurationError)):
+        if isinstance(error, ValueError) and not isinstance(error, OSError):  # a bad certificate is both
             hint = "expected postgresql://user@host:5432/database"
             raise problem(
                 "E0302", f"the database URL cannot be used: {error}", hint, exit_code=Exit.UNREACHABLE
             ) from error
+        if is_passing(error) or isinstance(error, asyncpg.PostgresError):  # whatever it says, others may mend it
+            raise Unavailable(error) from error
         raise
 
 
@@ -125,36 +151,35 @@ class Session:
 
     async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Row]:
         limit = timeout or self.timeout_s
-        return await bounded(self.con, self.con.fetch(self.text(sql), *args), limit)
+        return await bounded(self.con, limit, self.con.fetch, self.text(sql), *args)
 
     async def fetchrow(self, sql: str, *args: Any, timeout: float | None = None) -> Row | None:
         limit = timeout or self.timeout_s
-        return await bounded(self.con, self.con.fetchrow(self.text(sql), *args), limit)
+        return await bounded(self.con, limit, self.con.fetchrow, self.text(sql), *args)
 
     async def fetchval(self, sql: str, *args: Any, timeout: float | None = None) -> Any:
         limit = timeout or self.timeout_s
-        return await bounded(self.con, self.con.fetchval(self.text(sql), *args), limit)
+        return await bounded(self.con, limit, self.con.fetchval, self.text(sql), *args)
 
     async def execute(self, sql: str, *args: Any, timeout: float | None = None) -> str:
         limit = timeout or self.timeout_s
-        return await bounded(self.con, self.con.execute(self.text(sql), *args), limit)
+        return await bounded(self.con, limit, self.con.execute, self.text(sql), *args)
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[Any]], *, timeout: float | None = None) -> None:
         limit = timeout or self.timeout_s
-        await bounded(self.con, self.con.executemany(self.text(sql), rows), limit)
+        await bounded(self.con, limit, self.con.executemany, self.text(sql), rows)
 
     @asynccontextmanager
     async def transaction(self, **how: Any) -> AsyncIterator[Self]:
         """All or nothing. A deadline cuts the connection, which rolls back. `how`: the driver's isolation, readonly."""
-        block = self.con.transaction(**how)
-        await bounded(self.con, block.start(), self.timeout_s)
+        block = await bounded(self.con, self.timeout_s, begun, self.con, how)
         try:
             yield self
         except BaseException:
             if not self.con.is_closed():
-                await bounded(self.con, block.rollback(), self.timeout_s)
+                await bounded(self.con, self.timeout_s, block.rollback)
             raise
-        await bounded(self.con, block.commit(), self.timeout_s)
+        await bounded(self.con, self.timeout_s, block.commit)
 
 
 PLAN_EACH = """
@@ -260,7 +285,7 @@ class Db:
         idle, self._idle = self._idle, []
         for con in idle:
             try:
-                await bounded(con, con.close(timeout=1), 2)
+                await bounded(con, CLOSE_S, con.close)
             except Unavailable:
                 con.terminate()
 
@@ -275,7 +300,7 @@ async def dedicated(url: str, *, application_name: str, fence: int, run_id: int)
     """A connection for one execution of a job: never pooled, its fence in its session, cut at the end of the block."""
     con = await connect(url, application_name=application_name)
     try:
-        await bounded(con, con.execute(IDENTIFY, str(fence), str(run_id)), CONNECT_TIMEOUT_S)
+        await bounded(con, CONNECT_TIMEOUT_S, con.execute, IDENTIFY, str(fence), str(run_id))
         yield con
     finally:
         con.terminate()

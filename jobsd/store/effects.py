@@ -16,7 +16,7 @@ import orjson
 from jobsd.domain.outcome import Committed
 from jobsd.domain.run import Fence, RunId
 from jobsd.sdk import FenceLost
-from jobsd.store.db import Db, Unavailable, bounded, in_schema
+from jobsd.store.db import Db, Unavailable, begun, bounded, in_schema
 
 CALL_S = 15.0  # for each of the calls around the job's own; complete() gives up on a lock before
 COMMIT_S = 30.0  # a synchronous standby may take its time
@@ -67,12 +67,12 @@ class Effect:
         self._con = con
         self._schema = schema
         self._which = (run, fence)
-        self._block = con.transaction()
+        self._block: Any = None  # until it is begun
 
     async def begin(self) -> None:
         """Raises `FenceLost` when the run has moved on already."""
-        await bounded(self._con, self._block.start(), CALL_S)
-        if not await bounded(self._con, self._con.fetchval(self._text(STANDS), *self._which), CALL_S):
+        self._block = await bounded(self._con, CALL_S, begun, self._con)
+        if not await bounded(self._con, CALL_S, self._con.fetchval, self._text(STANDS), *self._which):
             raise self._lost()
 
     async def complete(self, result: Any) -> datetime:
@@ -81,8 +81,8 @@ class Effect:
             raise RuntimeError("the job ended its transaction itself: what it wrote cannot be one with its completion")
         stored = None if result is None else orjson.dumps(result).decode()
         try:
-            call = self._con.fetchval(self._text(COMPLETE), *self._which, stored)
-            ended_at: datetime = await bounded(self._con, call, CALL_S)
+            call, sql = self._con.fetchval, self._text(COMPLETE)
+            ended_at: datetime = await bounded(self._con, CALL_S, call, sql, *self._which, stored)
         except asyncpg.PostgresError as error:
             if error.sqlstate == MOVED_ON:
                 raise self._lost() from error
@@ -91,13 +91,13 @@ class Effect:
 
     async def commit(self) -> None:
         """Raises `Unavailable` when nobody knows whether it is done; any other error says that it is not."""
-        await bounded(self._con, self._block.commit(), COMMIT_S)
+        await bounded(self._con, COMMIT_S, self._block.commit)
 
     async def undo(self, within_s: float) -> None:
         """Roll back; a statement that does not end within so many seconds loses its connection."""
-        if not self._con.is_closed():
-            with suppress(Unavailable, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await bounded(self._con, self._block.rollback(), within_s)
+        if self._block is not None and not self._con.is_closed():
+            with suppress(Unavailable, asyncpg.PostgresError):
+                await bounded(self._con, within_s, self._block.rollback)
 
     def _text(self, sql: str) -> str:
         return in_schema(sql, self._schema)

@@ -53,7 +53,7 @@ async def refusal(db: Db, view: View) -> str | None:
     whole = Wanted({each.name: "" for each in view.filters}, view.key)
     async with db.session() as session:
         try:
-            await bounded(session.con, session.con.prepare(session.text(statement(view, whole))), session.timeout_s)
+            await bounded(session.con, session.timeout_s, session.con.prepare, session.text(statement(view, whole)))
         except asyncpg.PostgresError as error:
             return error.message or str(error)
     return None
@@ -99,8 +99,8 @@ async def acting(
         async with session.transaction():
             await audit(session, act, actor, reason=reason or "", detail=detail)
             yield con
-    except asyncpg.PostgresError as error:
-        if str(error.sqlstate or "").startswith(RULES):
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        if isinstance(error, asyncpg.PostgresError) and str(error.sqlstate or "").startswith(RULES):
             raise RuleBroken(error.message or str(error)) from error
         if is_passing(error):
             raise Unavailable(error) from error

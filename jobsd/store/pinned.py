@@ -57,5 +57,5 @@ async def rolled_back(url: str, schema: str = "jobsd") -> AsyncIterator[Pinned]:
         yield Pinned(con, schema)
     finally:
         with suppress(Exception):  # closing rolls back; a connection that is broken has done so already
-            await db.bounded(con, con.close(timeout=CLOSE_S), CLOSE_S)
+            await db.bounded(con, CLOSE_S, con.close)
         con.terminate()

@@ -18,7 +18,9 @@ def no_database(file: str | None) -> JobsdError:
 
 
 def cannot_reach(url: str, error: Unavailable, tries: int, spent_s: float) -> JobsdError:
-    """E0302, naming host, port, database and user, never the password."""
+    """E0303 when we are not let in; else E0302, naming host, port, database and user, never the password."""
+    if error.refused:
+        return problem("E0303", f"PostgreSQL refuses the connection: {error.__cause__}", exit_code=Exit.UNREACHABLE)
     return problem(
         "E0302",
         f"cannot reach PostgreSQL at {describe_url(url)}: {error}, tried {tries} times in {spent_s:.0f} s",

@@ -44,9 +44,9 @@ class Answer:
 async def prepare_session(con: Any, params: Mapping[str, Any], limit_s: float) -> None:
     """Bound each statement, let them see the parameters, let the server notice when nobody waits any more."""
     with suppress(asyncpg.PostgresError):  # not every platform's kernel tells it
-        await bounded(con, con.execute(NOTICE_LOST_CLIENTS), CALL_S)
-    limit_ms = max(1, round(limit_s * 1000))
-    await bounded(con, con.fetchrow(PREPARE_SESSION, str(limit_ms), orjson.dumps(dict(params)).decode()), CALL_S)
+        await bounded(con, CALL_S, con.execute, NOTICE_LOST_CLIENTS)
+    limit_ms, given = max(1, round(limit_s * 1000)), orjson.dumps(dict(params)).decode()
+    await bounded(con, CALL_S, con.fetchrow, PREPARE_SESSION, str(limit_ms), given)
 
 
 async def check(con: Any, text: str) -> bool:
@@ -74,7 +74,7 @@ async def run(
             await finish(answer)
     except asyncio.CancelledError:
         with suppress(Unavailable, asyncpg.PostgresError):
-            await bounded(con, con.execute(ROLLBACK), grace_s)
+            await bounded(con, grace_s, con.execute, ROLLBACK)
         raise
     except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as lost:
         raise Unavailable(lost, unknown=True) from lost
@@ -85,7 +85,7 @@ async def run(
 
 async def end_backend(con: Any, pid: int) -> bool:
     """End another session's server process and wait for it; whether it is gone."""
-    return bool(await bounded(con, con.fetchval(END_BACKEND, pid), CALL_S))
+    return bool(await bounded(con, CALL_S, con.fetchval, END_BACKEND, pid))
 
 
 async def _prepared(con: Any, text: str) -> Any:

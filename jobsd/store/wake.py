@@ -47,7 +47,7 @@ class Listener:
         settings = {k: v for k, v in LIMITS.items() if k != "plan_cache_mode"}
         con = await connect(self._url, application_name=self._application_name, settings=settings)
         try:
-            await bounded(con, con.add_listener(channel(self._schema), self._on_notification), ANSWER_S)
+            await bounded(con, ANSWER_S, con.add_listener, channel(self._schema), self._on_notification)
             self.connected = True
             self._heard("")
             session = Session(con, self._schema, PING_S)
