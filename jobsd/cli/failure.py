@@ -8,6 +8,7 @@ import traceback
 import click
 
 from jobsd.domain.errors import Exit, JobsdError, Problem
+from jobsd.domain.visible import IN_LINES, visible
 
 PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 INTERRUPTED = 130
@@ -18,7 +19,7 @@ def report(error: BaseException, *, verbose: bool) -> int:
     if isinstance(error, SystemExit | KeyboardInterrupt | click.Abort | BrokenPipeError):
         return ended(error)
     if verbose:
-        click.echo(masked("".join(traceback.format_exception(error)).rstrip()), err=True)
+        click.echo(visible(masked("".join(traceback.format_exception(error)).rstrip()), IN_LINES), err=True)
     if isinstance(error, JobsdError):
         tell(*error.problems)
         return error.exit_code
@@ -28,7 +29,8 @@ def report(error: BaseException, *, verbose: bool) -> int:
     if isinstance(error, click.ClickException):
         tell(of_usage(error))
         return Exit.USAGE
-    click.echo(f"internal error: {type(error).__name__}: {masked(str(error)).strip()}".rstrip(": "), err=True)
+    text = visible(masked(str(error)).strip(), IN_LINES)
+    click.echo(f"internal error: {type(error).__name__}: {text}".rstrip(": "), err=True)
     if not verbose:
         click.echo("  run it again with -v to see where", err=True)
     return Exit.FAILED
@@ -55,7 +57,9 @@ def of_usage(error: click.ClickException) -> Problem:
 
 def tell(*problems: Problem) -> None:
     """Write problems on standard error, an empty line between two; in colour where someone looks."""
-    click.echo("\n\n".join(coloured(problem.render()) for problem in problems), err=True, color=colourful())
+    click.echo(
+        "\n\n".join(coloured(visible(problem.render(), IN_LINES)) for problem in problems), err=True, color=colourful()
+    )
 
 
 def colourful() -> bool:

@@ -3,7 +3,6 @@
 What a cell says is `words`' part. Rich is imported for a table alone, so that scripts and `--help` do not pay for it.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -52,7 +51,7 @@ def rows(items: Iterable[Row], columns: Sequence[Column], output: str, empty: st
     """A list. `empty` is told on standard error when a person asked and there is none."""
     found = list(items)
     if output == "json":
-        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        click.echo(words.indented(found))
     elif output == "jsonl":
         for item in found:
             click.echo(words.compact(item))
@@ -69,7 +68,7 @@ def rows(items: Iterable[Row], columns: Sequence[Column], output: str, empty: st
 def record(item: Row, columns: Sequence[Column], output: str) -> None:
     """One thing: a line for each of its facts on a terminal, else the same as a list of one."""
     if output in ("json", "jsonl"):
-        click.echo(json.dumps(item, ensure_ascii=False, indent=2) if output == "json" else words.compact(item))
+        click.echo(words.indented(item) if output == "json" else words.compact(item))
     elif output == "tsv":
         rows([item], columns, output)
     else:

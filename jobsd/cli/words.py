@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from jobsd.domain.visible import IN_LINES, in_json, visible
+
 SHAPES: Mapping[str, tuple[str, str, str]] = {  # a state is told by its shape and its word; colour comes on top
     "queued": ("○", "o", "cyan"),
     "running": ("◍", "@", "blue"),
@@ -79,14 +81,15 @@ def encodable(text: str) -> bool:
 
 def printable(text: str) -> str:
     """`text` without control characters: a job's words are not to be trusted with a terminal."""
-    return "".join(c if c in "\n\t" or (c.isprintable() or ord(c) > 0x9F) else f"\\x{ord(c):02x}" for c in text)
+    return visible(text, IN_LINES)
 
 
 def plain(value: Any) -> str:
-    """One cell of tab-separated output: whole, on one line, nothing for none."""
+    """One cell of tab-separated output: whole, on one line, nothing for none. A pipe, too, may end at a terminal."""
     if value is None:
         return ""
-    return told(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    text = told(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+    return visible(text)
 
 
 def told(value: Any) -> str:
@@ -96,4 +99,9 @@ def told(value: Any) -> str:
 
 def compact(value: Any) -> str:
     """JSON on one line."""
-    return json.dumps(value, ensure_ascii=False, separators=(", ", ": "))
+    return in_json(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+
+
+def indented(value: Any) -> str:
+    """JSON for people to read."""
+    return in_json(json.dumps(value, ensure_ascii=False, indent=2))

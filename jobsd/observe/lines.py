@@ -1,14 +1,13 @@
 """How a log line looks: JSON for machines, aligned words for a terminal. One event is one line, whatever is in it."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+from jobsd.domain.visible import in_json, visible
+
 LONGEST = 8_000  # characters of one text in a line; journald cuts lines at 48 KiB
-_BEYOND_ASCII_CONTROL = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _COLOURS = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "31;1"}
 _BLOCKS = ("error", "stack", "traceback")  # shown below the line if they have several lines
 
@@ -21,7 +20,7 @@ def json_line(fields: Mapping[str, Any]) -> str:
         line = orjson.dumps(whole, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except orjson.JSONEncodeError:  # a lone surrogate, an integer beyond 64 bits, a circle
         line = orjson.dumps({key: _plain(value) for key, value in whole.items()}).decode()
-    return _BEYOND_ASCII_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
+    return in_json(line)
 
 
 def pretty_line(fields: Mapping[str, Any], *, coloured: bool) -> str:
@@ -31,20 +30,15 @@ def pretty_line(fields: Mapping[str, Any], *, coloured: bool) -> str:
     level = str(fields.get("level", "info"))
     word = f"\x1b[{_COLOURS.get(level, '0')}m{level:<8}\x1b[0m" if coloured else f"{level:<8}"
     pairs = " ".join(f"{key}={_shown(value)}" for key, value in rest.items())
-    lines = [f"{str(fields.get('at', ''))[11:19]} {word} {escaped(str(fields.get('event', ''))):<20} {pairs}".rstrip()]
+    lines = [f"{str(fields.get('at', ''))[11:19]} {word} {visible(str(fields.get('event', ''))):<20} {pairs}".rstrip()]
     for block in blocks.values():
-        lines += ["    " + escaped(line) for line in _fitting(str(block)).splitlines()]
+        lines += ["    " + visible(line) for line in _fitting(str(block)).splitlines()]
     return "\n".join(lines)
-
-
-def escaped(text: str) -> str:
-    """`text` with every control and direction character made visible."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _shown(value: Any) -> str:
     text = _fitting(value) if isinstance(value, str) else _plain(value)
-    return f'"{escaped(text)}"' if " " in text or not text else escaped(text)
+    return f'"{visible(text)}"' if " " in text or not text else visible(text)
 
 
 def _fitting(value: Any) -> Any:

@@ -22,6 +22,7 @@ Row = asyncpg.Record
 
 CONNECT_TIMEOUT_S = 5.0
 CLOSE_S = 2.0
+OUR_PATH = "pg_catalog, pg_temp"  # so that nothing in `public` can pass for a function or operator of PostgreSQL's
 MARGIN_S = 2.0  # the client gives up so long after the server should have
 _SCHEMA = re.compile(r"(?<!')\bjobsd\.")
 

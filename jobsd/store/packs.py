@@ -83,6 +83,14 @@ def _conditions(view: View, wanted: Wanted) -> list[str]:
     return found
 
 
+OUR_PATH_ALONE = """
+    SET LOCAL search_path = pg_catalog, pg_temp
+"""
+PATH_AS_BEFORE = """
+    SET LOCAL search_path TO DEFAULT
+"""
+
+
 @asynccontextmanager
 async def acting(
     db: Db, act: str, actor: str, reason: str | None, detail: Mapping[str, Any]
@@ -93,11 +101,13 @@ async def acting(
     """
     limit_ms = str(round(STATEMENT_S * 1000))
     limits = {"statement_timeout": limit_ms, "lock_timeout": limit_ms}
-    con = await connect(db.url, application_name=f"jobsd act {act}"[:63], settings=limits)
+    con = await connect(db.url, application_name=f"jobsd act {act}"[:63], settings=limits, path=None)
     session = Session(con, db.schema, STATEMENT_S + MARGIN_S)
     try:
         async with session.transaction():
+            await session.execute(OUR_PATH_ALONE)
             await audit(session, act, actor, reason=reason or "", detail=detail)
+            await session.execute(PATH_AS_BEFORE)  # what follows is the pack's
             yield con
     except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
         if isinstance(error, asyncpg.PostgresError) and str(error.sqlstate or "").startswith(RULES):

@@ -29,6 +29,7 @@ from jobsd.web.api import (
 )
 from jobsd.web.deps import DEPS, Deps
 from jobsd.web.errors import Refused, answer_to, refused
+from jobsd.web.headers import HEADERS
 from jobsd.web.limits import LIMITS, QUOTA, Limits
 
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -101,14 +102,6 @@ ROUTES = (
 )
 
 AN_ID = "{run:(?!(?:retry|cancel|delete)$)[^/]+}"  # beside it there are addresses for many runs at once
-
-HEADERS = {
-    "Server": "jobsd",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 def build(deps: Deps) -> web.Application:

@@ -52,6 +52,8 @@ class Turned(asyncio.Protocol):
         transport.close()
 
 
-def at_most(connections: int, server: web.Server) -> Callable[[], asyncio.Protocol]:
+def at_most(
+    connections: int, server: web.Server, make: Callable[[], asyncio.Protocol]
+) -> Callable[[], asyncio.Protocol]:
     """A protocol factory that turns clients away while there are so many connections."""
-    return lambda: Turned() if len(server.connections) >= connections else server()
+    return lambda: Turned() if len(server.connections) >= connections else make()

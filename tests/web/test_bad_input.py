@@ -3,6 +3,7 @@
 import gzip
 from typing import Any
 
+import orjson
 import pytest
 
 from jobsd.domain.codes import CODES
@@ -197,7 +198,12 @@ async def test_what_is_not_http_is_a_400_and_the_daemon_serves_on(served: Site, 
         answer = await odd.rest()
 
     status, _, _ = await served.ask("GET", "/livez")
-    assert answer.startswith(b"HTTP/1.") and answer.split(b" ")[1] == b"400"
+    head, _, document = answer.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0].split(" ")[1] == "400"
+    assert {"X-Content-Type-Options: nosniff", "Server: jobsd", "Content-Type: application/problem+json"} <= {*lines}
+    assert any(line.startswith("Content-Security-Policy: default-src 'none'") for line in lines)
+    assert orjson.loads(document)["code"] == "E0507"
     assert b"Traceback" not in answer
     assert status == 200
 
