@@ -116,9 +116,15 @@ async def connect(
     application_name: str,
     timeout_s: float = CONNECT_TIMEOUT_S,
     settings: Mapping[str, str] = MappingProxyType({}),
+    path: str | None = OUR_PATH,
 ) -> asyncpg.Connection:
-    """Open one connection. Raises `Unavailable`, or `JobsdError` (E0302) when it cannot be tried with such a URL."""
+    """Open one connection. `path`: its search_path; None: as the database or role has it, for the code of jobs.
+
+    Raises `Unavailable`, or `JobsdError` (E0302) when it cannot be tried with such a URL.
+    """
     session = {"application_name": application_name, "timezone": "UTC", "jit": "off", **settings}
+    if path is not None:
+        session["search_path"] = path
     task = asyncio.ensure_future(asyncpg.connect(url, timeout=timeout_s, server_settings=session))
     try:
         await asyncio.wait({task}, timeout=timeout_s + MARGIN_S)
@@ -299,7 +305,7 @@ IDENTIFY = """
 @asynccontextmanager
 async def dedicated(url: str, *, application_name: str, fence: int, run_id: int) -> AsyncIterator[asyncpg.Connection]:
     """A connection for one execution of a job: never pooled, its fence in its session, cut at the end of the block."""
-    con = await connect(url, application_name=application_name)
+    con = await connect(url, application_name=application_name, path=None)
     try:
         await bounded(con, CONNECT_TIMEOUT_S, con.execute, IDENTIFY, str(fence), str(run_id))
         yield con
