@@ -101,7 +101,8 @@ class Tour:
         last = completed(client, client.post("/jobs/import_events/runs", asked))
         for job in SCHEDULED:
             last = completed(client, scheduled(client, job, last))
-        click.echo((ONCE if self.once else FAREWELL).format(socket=self.socket, run=last["id"]))
+        told = ONCE if self.once else FAREWELL
+        click.echo(told.format(jobsd=words.called_as(), socket=self.socket, run=last["id"]))
 
 
 def completed(client: "Client", run: Run) -> Run:
@@ -152,9 +153,9 @@ ONCE = """
 """
 FAREWELL = """
   Look around, in another terminal:
-    jobsd --socket {socket} job list
-    jobsd --socket {socket} run show {run}
-    jobsd --socket {socket} job why generate_signals
+    {jobsd} --socket {socket} job list
+    {jobsd} --socket {socket} run show {run}
+    {jobsd} --socket {socket} job why generate_signals
 
   Ctrl-C stops; what is imported stays (make demo ARGS=--fresh starts over)
 """

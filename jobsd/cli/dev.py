@@ -69,12 +69,18 @@ class Plan:
     over: Mapping[str, Any] = field(default_factory=dict)  # further settings, over what the files say
 
     def load(self, url: str) -> "Registry":
-        """The registry, with development mode's own places over what the files say. Raises `JobsdError`."""
+        """The registry, with development mode's own places over what the files say. Raises `JobsdError`.
+
+        The demo gives way, at a reload, to a configuration that somebody has written since.
+        """
         from jobsd.handlers import check_handlers
+        from jobsd.registry.files import find
         from jobsd.registry.load import load
 
+        written = find(None, os.environ) if self.is_demo else None
+
         environ = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-        return load(self.config, environ, self.flags(url), check_handlers)
+        return load(written or self.config, environ, self.flags(url), check_handlers)
 
     def flags(self, url: str) -> Mapping[str, Any]:
         own = {

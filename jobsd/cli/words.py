@@ -1,9 +1,11 @@
 """How values read to a person: durations, instants, states, JSON. Pure text; `render` puts it into tables."""
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from jobsd.domain.visible import IN_LINES, in_json, visible
@@ -19,6 +21,15 @@ SHAPES: Mapping[str, tuple[str, str, str]] = {  # a state is told by its shape a
     "critical": ("◆", "<>", "red"),
 }
 UNITS = ((86400, "day"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def called_as() -> str:
+    """What to type for jobsd in this folder: its name where a shell finds it there, else the path it was called by."""
+    path = Path(sys.argv[0])
+    found = shutil.which("jobsd")
+    if path.name != "jobsd" or (found and path.exists() and path.samefile(found)):
+        return "jobsd"
+    return str(path)
 
 
 def span(seconds: float, units: int = 2) -> str:

@@ -114,6 +114,19 @@ def test_a_configuration_that_is_there_is_taken(folder: Path) -> None:
     assert "jobsd trigger mine --wait" in screen
 
 
+def test_a_configuration_that_is_written_meanwhile_takes_the_demos_place_at_a_reload(folder: Path) -> None:
+    with terminal(folder, "dev", "--port", "0") as dev:
+        dev.until(UP)
+        (folder / "jobsd.toml").write_text('[jobs.mine]\ncommand = ["true"]\n')
+        with client_in(folder) as client:
+            changed = client.post("/reload", {})
+            run = follow(client, client.post("/jobs/mine/runs", {})["id"], Lines(print))
+
+    assert changed["added"] == ["mine"]
+    assert "slow-demo" in changed["removed"]
+    assert run["state"] == "completed"
+
+
 def test_it_listens_on_loopback_only(folder: Path) -> None:
     (folder / "jobsd.toml").write_text('[http]\nhost = "0.0.0.0"\n\n[jobs.mine]\ncommand = ["true"]\n')
 

@@ -1,6 +1,8 @@
 """What a person reads for durations, instants and states."""
 
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,23 @@ from jobsd.cli import words
 from jobsd.domain.run import RunState
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def test_jobsd_is_called_by_the_path_it_was_called_by_where_no_shell_would_find_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program = tmp_path / "bin" / "jobsd"
+    program.parent.mkdir()
+    program.touch(mode=0o700)
+    monkeypatch.setattr(sys, "argv", ["bin/jobsd", "demo"])
+
+    monkeypatch.setenv("PATH", "/nowhere")
+    hidden = words.called_as()
+    monkeypatch.setenv("PATH", str(program.parent))
+    found = words.called_as()
+
+    assert (hidden, found) == ("bin/jobsd", "jobsd")
 
 
 @pytest.mark.parametrize(
