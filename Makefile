@@ -10,7 +10,7 @@ STAMP := $(VENV)/.complete
 FIND313 = for p in python3.13 $(HOME)/.pyenv/versions/3.13*/bin/python3.13; do $$p -c 'import sys; print(sys.executable)' 2>/dev/null && break; done
 PYTHON313 ?= $(shell $(FIND313))
 
-.PHONY: help venv demo test check docs test-15 test-313 print-python313 clean
+.PHONY: help venv demo test check docs test-15 test-313 faults print-python313 clean
 
 help:  ## this list
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,9 @@ test-313:  ## every test on Python 3.13, where there is one
 
 print-python313:
 	@echo $(PYTHON313)
+
+faults: $(STAMP)  ## random faults under load, and a count of what broke; ARGS="--seed 7 --faults 200"
+	$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 docs: $(STAMP)  ## what of docs/ comes from the code: reference, coverage, JOBS.md
 	$(BIN)/python -m docs.generate
