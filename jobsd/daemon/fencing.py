@@ -1,15 +1,17 @@
 """What the lock session's losses mean for what runs here: end what is no longer ours, or everything, and begin anew."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from jobsd.domain.errors import JobsdError
 from jobsd.domain.events import DatabaseTrouble
 from jobsd.domain.outcome import Lost
+from jobsd.domain.run import ClaimedRun
 from jobsd.engine.here import Here
 from jobsd.engine.rescuer import Rescuer
 from jobsd.engine.worker import Workers
 from jobsd.store.db import Unavailable
+from jobsd.store.history import Ended
 from jobsd.store.locks import Key
 
 FENCED_S = 60.0  # work that does not end for so long after the node was fenced ends the process
@@ -29,15 +31,19 @@ class Fencing:
     def fenced(self) -> bool:
         return self._fenced.done()
 
-    async def recheck(self, missing: frozenset[Key]) -> None:
-        """After a new lock session: end what no longer is ours, settle claims whose answer was lost."""
-        theirs = {run.id: run for run in await self._rescuer.running_here()}
+    async def recheck(self, missing: frozenset[Key], running: Sequence[ClaimedRun]) -> Sequence[Ended]:
+        """After a new lock session: end what no longer is ours. `running`: here, as the database has it.
+
+        Returns what settles claims whose answer was lost. Whatever broke the session may have broken the others.
+        """
+        self._here.db.mistrust()
+        theirs = {run.id: run for run in running}
         ours = self._workers.held()
         without_key = {run_id for run_id, keys in ours.items() if missing.intersection(keys)}
         moved_on = {run_id for run_id in ours if run_id not in theirs and not self._workers.is_settled(run_id)}
         self._workers.stop(Lost("its lock could not be taken again after the lock session was lost"), list(without_key))
         self._workers.stop(Lost("it had moved on when the lock session was back"), list(moved_on))
-        await self._rescuer.requeue_unstarted([run for run_id, run in theirs.items() if run_id not in ours])
+        return self._rescuer.unstarted([run for run_id, run in theirs.items() if run_id not in ours])
 
     def on_fenced(self, reason: str) -> None:
         if not self._fenced.done():

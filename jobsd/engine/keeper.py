@@ -7,23 +7,25 @@ else the node is fenced (P6). What that means for the runs is told to the main l
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from jobsd.domain.errors import JobsdError
 from jobsd.domain.events import Event, LockSession, Noted, Observe
-from jobsd.domain.run import NodeId
+from jobsd.domain.run import ClaimedRun, NodeId
 from jobsd.engine.nap import nap
 from jobsd.engine.pulse import Pulse
 from jobsd.registry.settings import LeaseSettings
-from jobsd.store import locks, nodes
+from jobsd.store import history, locks, nodes
 from jobsd.store.db import Unavailable
+from jobsd.store.history import Ended
 from jobsd.store.locks import Key, LockConnection
-from jobsd.store.runs import Claim, ClaimRequest, claim
+from jobsd.store.runs import Claim, ClaimRequest, claim, running_on
 
 T = TypeVar("T")
+Recheck = Callable[[frozenset[Key], Sequence[ClaimedRun]], Awaitable[Sequence[Ended]]]
 RETRY_S = 0.1
 RETAKE_S = 0.5  # a dying backend may still hold a key for so long
 
@@ -39,8 +41,8 @@ class Where:
     registry: str
 
 
-async def _nothing(_missing: frozenset[Key]) -> None:
-    return None
+async def _nothing(_missing: frozenset[Key], _running: Sequence[ClaimedRun]) -> Sequence[Ended]:
+    return ()
 
 
 class Keeper:
@@ -51,7 +53,7 @@ class Keeper:
         self.node = NodeId(0)
         self.up = False
         self.on_lease: Callable[[int], None] = lambda _ns: None  # called in the keeper's thread
-        self.recheck: Callable[[frozenset[Key]], Awaitable[None]] = _nothing  # these two in the main loop
+        self.recheck: Recheck = _nothing  # these two in the main loop
         self.on_fenced: Callable[[str], None] = lambda _reason: None
         self._lease = lease
         self._pulse = pulse
@@ -120,8 +122,8 @@ class Keeper:
         """Run a coroutine in the keeper's thread and await it here."""
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
 
-    async def _recheck(self, missing: frozenset[Key]) -> None:
-        await self.recheck(missing)
+    async def _recheck(self, missing: frozenset[Key], running: Sequence[ClaimedRun]) -> Sequence[Ended]:
+        return await self.recheck(missing, running)
 
     def _observe(self, event: Event) -> None:
         self._main.call_soon_threadsafe(self._tell, event)
@@ -257,11 +259,20 @@ class Keeper:
             await asyncio.sleep(RETRY_S)
             missing -= await locks.retake(lock, missing)
         self._held -= missing
-        checking = asyncio.run_coroutine_threadsafe(self._recheck(frozenset(missing)), self._main)
-        await asyncio.wrap_future(checking)
+        await self._check(lock, frozenset(missing))
         self._lock, self.up = lock, True
         self._observe(LockSession("adopted", runs=len(self._held)))
         return True
+
+    async def _check(self, lock: LockConnection, missing: frozenset[Key]) -> None:
+        """Have what runs here compared with the database, all on this session: the others may be as dead as the last.
+
+        What the main loop answers are claims that never began; they are put back.
+        """
+        running = await running_on(lock.session, self.node)
+        checking = asyncio.run_coroutine_threadsafe(self._recheck(missing, running), self._main)
+        if unstarted := await asyncio.wrap_future(checking):
+            await history.settle_within(lock.session, unstarted, f"node:{self.where.who.name}")
 
     def _fence(self, reason: str) -> None:
         self.up = False

@@ -41,17 +41,11 @@ class Rescuer:
             await nodes.declare_dead(self._here.db, other, proof)
         await self._settle_dead()
 
-    async def running_here(self) -> list[ClaimedRun]:
-        """What the database counts as running on this node."""
-        return await runs.running_on(self._here.db, self._here.keeper.node)
-
-    async def requeue_unstarted(self, claimed: Sequence[ClaimedRun]) -> None:
-        """Put back runs whose claim was done while its answer was lost: they never began here."""
+    def unstarted(self, claimed: Sequence[ClaimedRun]) -> list[Ended]:
+        """What puts back runs whose claim was done while its answer was lost: they never began here."""
         never = Lost("the answer to its claim was lost; it never began")
         policy, now = SettlePolicy(restartable=True), self._here.keeper.now()
-        ended = [Ended(run, self._here.keeper.node, settle(run, policy, never, now), now) for run in claimed]
-        if ended:
-            await history.settle(self._here.db, ended, self._here.actor)
+        return [Ended(run, self._here.keeper.node, settle(run, policy, never, now), now) for run in claimed]
 
     async def run(self) -> None:
         """Watch the others for ever."""

@@ -286,6 +286,12 @@ class Db:
             await session.execute(PLAN_EACH)
             yield session
 
+    def mistrust(self) -> None:
+        """Cut what is idle: another connection was lost, and these may be as dead without knowing it."""
+        idle, self._idle = self._idle, []
+        for con in idle:
+            con.terminate()
+
     async def close(self) -> None:
         """Close what is idle, at once; connections in use are cut when they come back."""
         self._closed = True

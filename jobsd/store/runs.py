@@ -8,7 +8,7 @@ import asyncpg
 import orjson
 
 from jobsd.domain.run import ClaimedRun, Fence, NodeId, RunId
-from jobsd.store.db import Db, Row, Unavailable
+from jobsd.store.db import Db, Row, Session, Unavailable
 from jobsd.store.locks import Key, LockConnection
 from jobsd.store.tickets import Rates
 
@@ -225,7 +225,7 @@ async def next_due(db: Db) -> datetime | None:
     return due
 
 
-async def running_on(db: Db, node: NodeId) -> list[ClaimedRun]:
+async def running_on(db: Db | Session, node: NodeId) -> list[ClaimedRun]:
     """The runs that the database counts as running on a node."""
     return [claimed_run(row) for row in await db.fetch(STILL_OURS, node)]
 

@@ -196,8 +196,9 @@ async def test_without_the_lock_session_nothing_is_claimed_and_with_a_new_one_th
         pid = await here.keeper.ask(lambda lock: lock.session.fetchval("SELECT pg_backend_pid()"))
         adopted = asyncio.get_running_loop().create_future()
 
-        async def recheck(missing: frozenset[Key]) -> None:
+        async def recheck(missing: frozenset[Key], _running: object) -> tuple[()]:
             adopted.set_result(missing)
+            return ()
 
         here.keeper.recheck = recheck
         await db.execute("SELECT pg_terminate_backend($1)", pid)
