@@ -73,7 +73,7 @@ class Node:
         self.steward = Steward(self.here, self.workers)
         tellers = channels.build(settings.alerts, parts.redactor)
         self.alerter = Alerter(parts.db, tellers, settings.alerts, parts.observe, registry.jobs)
-        self.listener = wake.Listener(parts.lock_url, parts.db.schema, parts.who.name, self._heard)
+        self.listener = wake.Listener(parts.lock_url, parts.db.schema, parts.who.name, self._heard, self._deaf)
         self.stall = StallWatch(asyncio.get_running_loop(), parts.observe, parts.metrics.loop_lag, self._blocked)
         self.prepared = Prepared(self.here, self.guardians, parts.db.url, lambda: self.registry)
         self.fencing = Fencing(self.here, self.workers, self.rescuer, self._pause)
@@ -224,6 +224,9 @@ class Node:
             self.steward.wake()
         if what == "" or what.startswith("ended:"):
             self.dependencies.wake()
+
+    def _deaf(self, why: str) -> None:
+        self.here.observe(Noted("listen_session_lost", "warning", {"error": why}))
 
     def _blocked(self, blocked: LoopBlocked) -> None:
         self._errand(self._raise(blocked_alert(blocked)))

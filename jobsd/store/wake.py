@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from jobsd.store.db import Db, Session, Unavailable, bounded, connect
@@ -25,13 +26,24 @@ async def notify(db: Db, what: str) -> None:
 
 
 class Listener:
-    """Calls `heard(payload)` for each notification, and `heard("")` whenever some may have been missed."""
+    """Calls `heard(payload)` for each notification, `heard("")` whenever some may have been missed.
 
-    def __init__(self, url: str, schema: str, node: str, heard: Callable[[str], None]) -> None:
+    `lost(why)` is called once for each connection that was lost.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        schema: str,
+        node: str,
+        heard: Callable[[str], None],
+        lost: Callable[[str], None] = lambda _why: None,
+    ) -> None:
         self._url = url
         self._schema = schema
         self._application_name = f"jobsd listen {node}"
         self._heard = heard
+        self._lost = lost
         self.connected = False
 
     async def run(self) -> None:
@@ -39,20 +51,30 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except Unavailable:
-                self.connected = False
+            except Unavailable as gone:
+                self._tell(gone)
                 await asyncio.sleep(RETRY_S)
+
+    def _tell(self, gone: Unavailable) -> None:
+        """Once for each loss, however many tries the next connection takes."""
+        if self.connected:
+            self._lost(str(gone))
+        self.connected = False
 
     async def _listen(self) -> None:
         settings = {k: v for k, v in LIMITS.items() if k != "plan_cache_mode"}
         con = await connect(self._url, application_name=self._application_name, settings=settings)
+        self.connected = True
+        closed = asyncio.Event()
+        con.add_termination_listener(lambda _con: closed.set())
         try:
             await bounded(con, ANSWER_S, con.add_listener, channel(self._schema), self._on_notification)
-            self.connected = True
             self._heard("")
             session = Session(con, self._schema, PING_S)
             while True:
-                await asyncio.sleep(PING_S)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PING_S):
+                        await closed.wait()
                 await session.fetchval(PING, timeout=ANSWER_S)
         finally:
             con.terminate()
