@@ -1,7 +1,7 @@
 """`jobsd run`: the runs there are, one of them whole, and what it said while it ran."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -134,7 +134,16 @@ def show(ctx: click.Context, id_: int) -> None:
     if output == "table" and tries:
         click.echo()
         render.rows(tries, ATTEMPTS, output)
+        _evidence(tries)
     return None
+
+
+def _evidence(tries: Sequence[Mapping[str, Any]]) -> None:
+    """What proved that an attempt was lost, a line each."""
+    for attempt in tries:
+        if proof := attempt.get("evidence"):
+            facts = [words.printable(f"{name} {words.plain(value)}") for name, value in proof.items()]
+            click.echo(f"evidence of attempt {attempt['number']} ({attempt['outcome']}): {', '.join(facts)}")
 
 
 @run.command("logs")

@@ -1,6 +1,7 @@
 """What the lock session's losses mean for what runs here: end what is no longer ours, or everything, and begin anew."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 from jobsd.domain.errors import JobsdError
@@ -25,11 +26,27 @@ class Fencing:
         self._workers = workers
         self._rescuer = rescuer
         self._on_change = on_change
+        self._lease: asyncio.TimerHandle | None = None
         self._fenced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @property
     def fenced(self) -> bool:
         return self._fenced.done()
+
+    def renewed(self, until_ns: int) -> None:
+        """The lease goes to this instant of CLOCK_BOOTTIME: its end is watched from here, besides by the guardians."""
+        if self._lease is not None:
+            self._lease.cancel()
+        left_s = (until_ns - time.clock_gettime_ns(time.CLOCK_BOOTTIME)) / 1e9
+        self._lease = asyncio.get_running_loop().call_later(max(0.0, left_s), self._lease_over)
+
+    def _lease_over(self) -> None:
+        """The process stood still for so long: end what it runs before that does one more step than it must.
+
+        The lock session's thread may be quicker: then this node is known to live, or is fenced.
+        """
+        if self._here.keeper.lease_left_s() <= 0:
+            self._workers.stop(Lost("its lease was over: the process stood still", {"proof": "the lease's end"}))
 
     async def recheck(self, missing: frozenset[Key], running: Sequence[ClaimedRun]) -> Sequence[Ended]:
         """After a new lock session: end what no longer is ours. `running`: here, as the database has it.
@@ -50,7 +67,7 @@ class Fencing:
             self._fenced.set_result(reason)
 
     async def run(self) -> None:
-        """Each time the node is fenced: end everything it runs, wait until it is gone, then register anew."""
+        """Each time the node is fenced: end everything it runs, wait until it is gone and settled, register anew."""
         while True:
             reason = await asyncio.shield(self._fenced)
             self._here.pulse.advance("lock session", FENCED_S)
@@ -69,6 +86,7 @@ class Fencing:
             try:
                 if not self._here.keeper.registered:
                     await self._here.keeper.open()
+                await self._workers.idle()  # what it ran is settled by itself, not by its own successor
                 return await self._rescuer.rescue_predecessors()
             except (Unavailable, JobsdError) as gone:
                 self._here.observe(DatabaseTrouble("fence", str(gone)))

@@ -81,6 +81,7 @@ class Node:
         self.sealer = Sealer(self.here)
         self.housekeeper = Housekeeper(self.here, duties(self.here, self.sweep, self.sealer, lambda: self.registry))
         self.on_change: Callable[[], object] = lambda: None  # runs have moved, here or elsewhere
+        self._loop = asyncio.get_running_loop()
         self._draining = False
         self._errands: set[asyncio.Task[None]] = set()
         self._join()
@@ -88,13 +89,14 @@ class Node:
     def _join(self) -> None:
         """Tell each part whom to tell."""
         keeper = self.here.keeper
-        keeper.on_lease = self.guardians.renew
+        keeper.on_lease = self._renew
         keeper.recheck = self.fencing.recheck
         keeper.on_fenced = self.fencing.on_fenced
         self.workers.prepare = self.prepared.execution
         self.workers.policy = self.rescuer.policy = self.prepared.policy
         self.workers.on_free = self.rescuer.on_rescued = self.claimer.wake
         self.settler.on_ended = self._on_ended
+        self.settler.on_refused = self.alerter.wake
         self.sweep.on_swept = self.ended_elsewhere
         self.sweep.on_alert = self.sealer.on_alert = self.alerter.wake
         self.scheduler.on_runs = self._on_runs
@@ -186,6 +188,11 @@ class Node:
         """Attempts that another program executed are over, and their keys are free."""
         self._on_ended(ended)
         self.wake()
+
+    def _renew(self, until_ns: int) -> None:
+        """In the lock session's thread: guardians hear it though the main loop may stand still."""
+        self.guardians.renew(until_ns)
+        self._loop.call_soon_threadsafe(self.fencing.renewed, until_ns)
 
     def _on_ended(self, ended: Sequence[Ended]) -> None:
         self.on_change()

@@ -111,6 +111,10 @@ class Keeper:
         """Whether this node has its row and, but for a session that is just being replaced, its lock."""
         return self._lock is not None
 
+    def lease_left_s(self) -> float:
+        """How long what was claimed here may still run, unless the node beats again. Seconds; below 0: no more."""
+        return self._good_s + self._lease.lease.total_seconds() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
     def now(self) -> datetime:
         """The database's clock as of the last beat, carried on by the monotonic one."""
         if self._clock is None:
@@ -168,7 +172,7 @@ class Keeper:
             return await work(self._lock)
 
     async def _claim(self, lock: LockConnection, request: ClaimRequest) -> Claim:
-        if self._lease_left_s() <= 0:
+        if self._adopt_left_s() <= 0:
             raise Unavailable(ConnectionError("the lease is over"))
         try:
             taken = await claim(lock, request)
@@ -217,7 +221,7 @@ class Keeper:
         self.on_lease(round((sent_s + self._lease.lease.total_seconds()) * 1e9))
         return True
 
-    def _lease_left_s(self) -> float:
+    def _adopt_left_s(self) -> float:
         return self._good_s + self._lease.adopt.total_seconds() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
     async def _recover(self, cause: Unavailable) -> bool:
@@ -226,10 +230,10 @@ class Keeper:
         self._observe(LockSession("lost", str(cause)))
         if self._lock is not None:
             self._lock.session.con.terminate()
-        while self._lease_left_s() > 0:
+        while self._adopt_left_s() > 0:
             self._pulse.advance("lock session")
             try:
-                async with asyncio.timeout(self._lease_left_s()):
+                async with asyncio.timeout(self._adopt_left_s()):
                     return await self._adopt()
             except (Unavailable, TimeoutError):
                 await asyncio.sleep(RETRY_S)

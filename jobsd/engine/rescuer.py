@@ -6,13 +6,13 @@ its runs are settled as lost, with the evidence.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from time import monotonic
 
 from jobsd.domain.events import DatabaseTrouble, Noted, RunsLost
-from jobsd.domain.lifecycle import SettlePolicy, settle
-from jobsd.domain.outcome import Lost, Settlement, by_force
+from jobsd.domain.lifecycle import SettlePolicy, fingerprint, settle
+from jobsd.domain.outcome import AlertRow, Lost, Settlement, by_force
 from jobsd.domain.run import ClaimedRun, NodeId, RunId
 from jobsd.engine.here import Here
 from jobsd.registry.settings import LeaseSettings
@@ -23,7 +23,16 @@ from jobsd.store.history import Ended
 from jobsd.store.locks import LockConnection
 from jobsd.store.nodes import OtherNode
 
-LOOK_S = 3.0
+LOOK_S = 3.0  # the longest pause between two looks; four of them fit into `rescue`
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A node's beat, since when (monotonic) we have seen that one, and in how many looks."""
+
+    beat: int
+    since_s: float
+    looks: int = 1
 
 
 class Rescuer:
@@ -32,13 +41,13 @@ class Rescuer:
         self.on_rescued: Callable[[], None] = lambda: None
         self._here = here
         self._rescue_s = lease.rescue.total_seconds()
-        self._seen: dict[NodeId, tuple[int, float]] = {}
+        self._seen: dict[NodeId, Seen] = {}
 
     async def rescue_predecessors(self) -> None:
         """Settle at once what earlier starts here left: the state directory's lock proves that they are gone."""
         for other in await nodes.predecessors(self._here.db, self._here.who, self._here.keeper.node):
-            proof = {"proof": "a successor holds the state directory's lock and no process is left", "node": other.name}
-            await nodes.declare_dead(self._here.db, other, proof)
+            proof = "a successor holds the state directory's lock and no process is left"
+            await nodes.declare_dead(self._here.db, other, self._evidence(other, proof))
         await self._settle_dead()
 
     def unstarted(self, claimed: Sequence[ClaimedRun]) -> list[Ended]:
@@ -56,32 +65,46 @@ class Rescuer:
             except Unavailable as gone:
                 self._here.observe(DatabaseTrouble("rescuer", str(gone)))
             self._here.pulse.advance("rescuer")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(min(LOOK_S, self._rescue_s / 4))
 
     async def _look(self) -> None:
         others = await nodes.live(self._here.db, self._here.keeper.node)
         now_s = monotonic()
         self._seen = {other.id: self._seen_at(other, now_s) for other in others}
         for other in others:
-            still_s = now_s - self._seen[other.id][1]
+            still_s = now_s - self._seen[other.id].since_s
             if still_s >= self._rescue_s:
                 await self._declare(other, still_s)
         await self._settle_dead()
 
-    def _seen_at(self, other: OtherNode, now_s: float) -> tuple[int, float]:
-        """Its beat, and since when we have seen that one."""
-        beat, since_s = self._seen.get(other.id, (-1, now_s))
-        return (other.beat, since_s if beat == other.beat else now_s)
+    def _seen_at(self, other: OtherNode, now_s: float) -> Seen:
+        seen = self._seen.get(other.id)
+        if seen is None or seen.beat != other.beat:
+            return Seen(other.beat, now_s)
+        return replace(seen, looks=seen.looks + 1)
 
     async def _declare(self, other: OtherNode, still_s: float) -> None:
-        evidence = {
-            "proof": "its heartbeat stood still",
-            "beat": other.beat,
-            "for_s": round(still_s, 1),
-            "seen_by": self._here.who.name,
+        evidence = self._evidence(other, "its heartbeat stood still")
+        evidence |= {"for_s": round(still_s, 1), "looks": self._seen[other.id].looks, "rescue_s": self._rescue_s}
+        down = AlertRow(
+            type="NODE_DOWN",
+            fingerprint=fingerprint("NODE_DOWN", other.name),
+            summary=f"node {other.name} is down: its heartbeat stood still for {still_s:.1f} s",
+            detail=evidence,
+        )
+        if await nodes.declare_dead(self._here.db, other, evidence, down):
+            self._here.observe(Noted("node_declared_dead", "error", evidence))
+
+    def _evidence(self, other: OtherNode, proof: str) -> dict[str, object]:
+        """Who saw what of whom: its last beat by number and by the database's clock, and when it was found dead."""
+        return {
+            "proof": proof,
             "node": other.name,
+            "beat": other.beat,
+            "beat_at": other.beat_at.isoformat(timespec="milliseconds"),
+            "seen_by": self._here.who.name,
+            "declared_at": self._here.keeper.now().isoformat(timespec="milliseconds"),
         }
-        await nodes.declare_dead(self._here.db, other, evidence)
 
     async def _settle_dead(self) -> None:
         for node, name, evidence in await nodes.unsettled(self._here.db):

@@ -36,6 +36,7 @@ class Settler:
 
     def __init__(self, here: Here) -> None:
         self.on_ended: Callable[[Sequence[Ended]], None] = lambda _ended: None
+        self.on_refused: Callable[[], None] = lambda: None  # the run had moved on, which has raised an alert
         self._here = here
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
@@ -132,6 +133,7 @@ class Settler:
             self._here.observe(RunEnded(ended.run, ended.settlement, took_s))
         else:
             self._here.observe(RunRefused(ended.run, ended.settlement))
+            self.on_refused()
         if not each.done.done():
             each.done.set_result(moved)
 

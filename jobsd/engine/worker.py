@@ -145,6 +145,8 @@ class Workers:
         return end
 
     async def _execute(self, each: _Running) -> Outcome:
+        if self._keeper.lease_left_s() <= 0:  # this process slept since the claim
+            return Lost("its lease was over before it could start")
         try:
             execution, reporter = self.prepare(each.run)
         except Exception as error:  # its job left the registry between the claim and here

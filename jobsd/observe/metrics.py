@@ -74,7 +74,9 @@ class Metrics:
 
     def _of_node(self) -> None:
         own = self.registry
-        self._fenced = Counter("jobsd_fenced", "Times that this node fenced itself.", registry=own)
+        self._fenced = Counter(
+            "jobsd_fenced", "Times that this node fenced itself, and results that were refused.", registry=own
+        )
         self._lost = Counter("jobsd_lost", "Runs of dead nodes that this node settled as lost.", registry=own)
         self._loops = Gauge(
             "jobsd_loop_last_advance_timestamp_seconds", "When a loop last advanced.", ["loop"], registry=own
@@ -101,6 +103,7 @@ class Metrics:
             case RunEnded():
                 self._end(event)
             case RunRefused(run):
+                self._fenced.inc()
                 self._leave(run)
             case SlotDecided():
                 self._decide(event)

@@ -19,7 +19,7 @@ MOST = 2000  # moves, and messages, that one look tells; past it a follower is t
 
 # States that an act leads out of; one that is not here may lead out of any.
 LEAVES: Mapping[str, frozenset[RunState]] = {
-    "queued": frozenset(),
+    **dict.fromkeys(("queued", "refused"), frozenset()),
     "started": frozenset({RunState.QUEUED}),
     **dict.fromkeys(("completed", "failed", "force_failed", "retry", "requeued"), frozenset({RunState.RUNNING})),
 }

@@ -1,6 +1,7 @@
 """Writing what was decided: run, attempt, audit and alerts of many settlements in one transaction.
 
-A settlement names its fence: one whose run has moved on changes nothing and is kept as a stale attempt (P4).
+A settlement names its fence: one whose run has moved on changes nothing and is kept as a stale attempt, with an entry
+of the audit and an alert (P4).
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ from jobsd.domain.run import ClaimedRun, Fence, NodeId
 from jobsd.store.alerts import raise_alerts
 from jobsd.store.db import Db, Session
 
-# `already` finds settlements whose commit was done and whose answer was lost: they are written once.
+# `already` finds settlements whose commit was done and whose answer was lost: they are written once. A refused result
+# is no move of its run, so the number of its audit entry is its fence, which no version ever reaches.
 SETTLE = """
     WITH given AS MATERIALIZED (
         SELECT *
@@ -50,6 +52,28 @@ SETTLE = """
           LEFT JOIN moved m ON m.id = g.run AND m.fence = g.fence
          WHERE NOT EXISTS (SELECT FROM already y WHERE y.run = g.run AND y.fence = g.fence)
             ON CONFLICT DO NOTHING
+        RETURNING run, fence, stale, number, outcome
+    ), refused AS MATERIALIZED (
+        SELECT k.run, k.fence, r.job,
+               format('attempt %s came to its end ("%s") after the run had moved on: rejected, stale',
+                      k.number, k.outcome) AS what
+          FROM kept k
+          LEFT JOIN jobsd.run r ON r.id = k.run
+         WHERE k.stale
+    ), told AS (
+        INSERT INTO jobsd.alert AS a (fingerprint, type, job, run, summary, count)
+        SELECT left(encode(sha256(convert_to('JOB_FENCED ' || coalesce(job, ''), 'UTF8')), 'hex'), 16), 'JOB_FENCED',
+               job, max(run), coalesce(job, 'a deleted run') || ': ' || max(what), count(*)
+          FROM refused
+         GROUP BY job
+         ORDER BY 1
+            ON CONFLICT (fingerprint) WHERE resolved_at IS NULL
+            DO UPDATE SET count = a.count + excluded.count, last_at = now(), run = excluded.run,
+                          summary = excluded.summary
+    ), noted_too AS (
+        INSERT INTO jobsd.audit (run, sequence, act, actor, job, fence, reason)
+        SELECT run, fence, 'refused', $20, job, fence, what
+          FROM refused
     ), noted AS (
         INSERT INTO jobsd.audit (run, sequence, act, actor, job, fence, reason)
         SELECT m.id, m.version, g.act, coalesce(g.actor, $20), m.job, g.fence, left(g.error, 1000)

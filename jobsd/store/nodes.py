@@ -6,7 +6,9 @@ from datetime import datetime
 
 import orjson
 
+from jobsd.domain.outcome import AlertRow
 from jobsd.domain.run import NodeId
+from jobsd.store.alerts import raise_alerts
 from jobsd.store.db import Db, Row, Session
 
 REGISTER = """
@@ -21,12 +23,12 @@ BEAT = """
  RETURNING clock_timestamp() AS now
 """
 PREDECESSORS = """
-    SELECT id, name, beat
+    SELECT id, name, beat, beat_at
       FROM jobsd.node
      WHERE instance = $1 AND host = $2 AND id <> $3 AND state = 'live'
 """
 LIVE = """
-    SELECT id, name, beat
+    SELECT id, name, beat, beat_at
       FROM jobsd.node
      WHERE state = 'live' AND id <> $1
 """
@@ -81,6 +83,7 @@ class OtherNode:
     id: NodeId
     name: str
     beat: int
+    beat_at: datetime  # by the database's clock
 
 
 async def register(session: Session, who: Identity, pools: Sequence[str], registry: str) -> NodeId:
@@ -108,12 +111,16 @@ async def live(db: Db, node: NodeId) -> list[OtherNode]:
 
 
 def _other(row: Row) -> OtherNode:
-    return OtherNode(NodeId(row["id"]), row["name"], row["beat"])
+    return OtherNode(NodeId(row["id"]), row["name"], row["beat"], row["beat_at"])
 
 
-async def declare_dead(db: Db, other: OtherNode, evidence: Mapping[str, object]) -> bool:
+async def declare_dead(db: Db, other: OtherNode, evidence: Mapping[str, object], alert: AlertRow | None = None) -> bool:
     """Compare-and-set on the beat last seen: a node so declared can never beat again. False if it moved after all."""
-    return await db.fetchval(DECLARE_DEAD, other.id, other.beat, orjson.dumps(evidence).decode()) is not None
+    async with db.transaction() as tx:
+        dead = await tx.fetchval(DECLARE_DEAD, other.id, other.beat, orjson.dumps(evidence).decode()) is not None
+        if dead and alert:
+            await raise_alerts(tx, [alert])
+    return dead
 
 
 async def stop(db: Db, node: NodeId) -> None:

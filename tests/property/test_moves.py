@@ -96,10 +96,11 @@ HISTORY = """
     SELECT 'audit ' || coalesce(run::text, '-') || ' ' || sequence, md5(a::text) FROM jobsd.audit a
 """
 STANDING = """
+    WITH moves AS NOT MATERIALIZED (SELECT * FROM jobsd.audit WHERE act <> 'refused')
     SELECT r.id, r.state, r.version, r.attempt, r.lock_key,
            (SELECT count(*) FROM jobsd.attempt a WHERE a.run = r.id AND NOT a.stale) AS attempts,
-           (SELECT array_agg(a.act ORDER BY a.sequence) FROM jobsd.audit a WHERE a.run = r.id) AS acts,
-           (SELECT array_agg(a.sequence ORDER BY a.sequence) FROM jobsd.audit a WHERE a.run = r.id) AS numbers
+           (SELECT array_agg(m.act ORDER BY m.sequence) FROM moves m WHERE m.run = r.id) AS acts,
+           (SELECT array_agg(m.sequence ORDER BY m.sequence) FROM moves m WHERE m.run = r.id) AS numbers
       FROM jobsd.run r
      WHERE r.id = ANY ($1::bigint[])
 """

@@ -4,13 +4,13 @@ import os
 import signal
 from dataclasses import replace
 
-from jobsd.domain.outcome import Completed, Failed, Outcome
+from jobsd.domain.outcome import Completed, Failed, Lost, Outcome
 from jobsd.engine.executors.environment import environment, too_long
 from jobsd.engine.executors.execution import Execution
 from jobsd.engine.executors.guardians import End, Ended, Guarded, GuardianDied, NotStarted, Work
 
+LEASE_OVER = "its lease was over, so it was ended: the daemon could not prolong it"
 ENDED_BY_GUARDIAN = {
-    "lease": "its lease was over, so it was ended: the daemon could not prolong it",
     "gone": "the daemon let go of it, so it was ended",
     "kill": "it was ended before its time",
 }
@@ -45,23 +45,31 @@ def rehearse(execution: Execution) -> dict[str, object]:
 def _outcome(end: End, guarded: Guarded) -> Outcome:
     if isinstance(end, Ended) and end.reason == "exit" and end.status == 0:
         return Completed({"exit_code": 0}, guarded.usage)
-    return replace(failure(end, guarded), usage=guarded.usage)
+    return lost(end) or replace(failure(end, guarded), usage=guarded.usage)
+
+
+def lost(end: End) -> Lost | None:
+    """Not its own fault: the node could not prove any more that it may run it."""
+    match end:
+        case NotStarted(why=why) if why:
+            return Lost(f"not started: {why}", {"proof": why})
+        case Ended("lease", _):
+            return Lost(LEASE_OVER, {"proof": "its guardian saw the lease's end"})
+    return None
 
 
 def failure(end: End, guarded: Guarded) -> Failed:
-    """What to say of a process that did not do what it was for."""
+    """What to say of a process that did not do what it was for, and is not `lost`."""
     match end:
-        case NotStarted(why=""):
-            return Failed("start", _cannot_start(end.errno, guarded.work))
-        case NotStarted(why=why):
-            return Failed("lease", f"not started: {why}")
+        case NotStarted(errno):
+            return Failed("start", _cannot_start(errno, guarded.work))
         case GuardianDied(status):
             first = f"its guardian process {_ended_with(status)}; its work was ended with it"
             return Failed("guardian", _with_output(first, guarded))
         case Ended("exit", status):
             return Failed("signal" if status < 0 else "exit", _with_output(_ended_with(status), guarded))
         case Ended(reason):
-            return Failed("lease" if reason == "lease" else "interrupted", ENDED_BY_GUARDIAN[reason])
+            return Failed("interrupted", ENDED_BY_GUARDIAN[reason])
 
 
 def _ended_with(status: int) -> str:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from jobsd.domain.outcome import Cancelled, Completed, Deferred, Failed, Outcome
-from jobsd.engine.executors.command import failure
+from jobsd.engine.executors.command import failure, lost
 from jobsd.engine.executors.environment import environment
 from jobsd.engine.executors.execution import Execution
 from jobsd.engine.executors.guardians import End, Ended, Guarded, Work, in_memory
@@ -52,7 +52,7 @@ async def run(execution: Execution) -> Outcome:
             raise
         finally:
             listening.cancel()
-    return replace(_outcome(end, answer, guarded), usage=guarded.usage)
+    return lost(end) or replace(_outcome(end, answer, guarded), usage=guarded.usage)
 
 
 def _launch(execution: Execution, answers: int) -> Guarded:

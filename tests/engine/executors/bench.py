@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from jobsd.domain.job import JobDefinition
-from jobsd.domain.outcome import Completed, Failed, Outcome
+from jobsd.domain.outcome import Completed, Failed, Lost, Outcome
 from jobsd.domain.run import ClaimedRun, Fence, RunId
 from jobsd.engine.executors.base import Execution
 from jobsd.engine.executors.guardians import LOCK, Guardians
@@ -140,6 +140,11 @@ def output(outcome: Outcome) -> str:
 
 def failed(outcome: Outcome) -> Failed:
     assert isinstance(outcome, Failed), outcome
+    return outcome
+
+
+def lost(outcome: Outcome) -> Lost:
+    assert isinstance(outcome, Lost), outcome
     return outcome
 
 

@@ -21,8 +21,8 @@ from tests.engine.executors.bench import (
     alive,
     all_trees_gone,
     completed,
-    failed,
     guardians_of,
+    lost,
     output,
     pids_in,
     tree,
@@ -73,16 +73,16 @@ async def test_a_frozen_daemons_tree_dies_when_the_lease_is_over_and_not_before(
 
     assert lived_on == pids
     assert left == []
-    assert b"Failed(kind='lease'" in said
+    assert b"Lost(reason='its lease was over" in said
 
 
 @pytest.mark.req("P3")
 async def test_nothing_starts_once_the_lease_is_over(tmp_path: Path) -> None:
     bench = Bench(tmp_path, lease_s=-1.0)
 
-    outcome = failed(await execute(bench.execution(command=["touch", str(tmp_path / "ran")])))
+    outcome = lost(await execute(bench.execution(command=["touch", str(tmp_path / "ran")])))
 
-    assert outcome.kind == "lease"
+    assert outcome.reason == "not started: its lease was over before it could start"
     assert not (tmp_path / "ran").exists()
 
 
@@ -94,7 +94,7 @@ async def test_a_lease_taken_back_ends_every_tree(bench: Bench, tmp_path: Path) 
     bench.guardians.renew(0)
     outcomes = await asyncio.gather(*work)
 
-    assert [failed(outcome).kind for outcome in outcomes] == ["lease"] * 3
+    assert len([lost(outcome) for outcome in outcomes]) == 3
     assert alive(pids) == []
 
 
@@ -103,11 +103,10 @@ async def test_nothing_starts_while_a_successor_takes_over(bench: Bench, tmp_pat
     successor = subprocess.Popen(["flock", "-x", tmp_path / "kids.lock", "cat"], stdin=subprocess.PIPE)
     await until(lambda: subprocess.run(["flock", "-n", tmp_path / "kids.lock", "true"]).returncode != 0)
 
-    outcome = failed(await execute(bench.execution(command=["touch", str(tmp_path / "ran")])))
+    outcome = lost(await execute(bench.execution(command=["touch", str(tmp_path / "ran")])))
     successor.communicate()
 
-    assert outcome.kind == "lease"
-    assert "taking over" in outcome.error
+    assert "taking over" in outcome.reason
     assert not (tmp_path / "ran").exists()
 
 

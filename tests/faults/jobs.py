@@ -1,0 +1,34 @@
+"""Jobs whose steps are told from one another: each step is a line, appended in one call, that begins with its fence.
+
+A first attempt goes on for ever, a later one takes one step. Steps are so far apart that one more of them is counted.
+"""
+
+import asyncio
+import os
+import time
+
+from jobsd.sdk import JobContext, SyncJobContext
+
+PAUSE_S = 1.0
+
+
+def step(file: str, fence: int) -> None:
+    log = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(log, f"{fence} {os.getpid()}\n".encode())
+    finally:
+        os.close(log)
+
+
+async def steps(ctx: JobContext) -> None:
+    step(ctx.params["file"], ctx.fence)
+    while ctx.attempt == 1:
+        await asyncio.sleep(PAUSE_S)
+        step(ctx.params["file"], ctx.fence)
+
+
+def steps_plainly(ctx: SyncJobContext) -> None:
+    step(ctx.params["file"], ctx.fence)
+    while ctx.attempt == 1:
+        time.sleep(PAUSE_S)
+        step(ctx.params["file"], ctx.fence)
