@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from jobsd.web.patience import Patience
 from jobsd.web.vitals import LoopAge, Vitals
 
 STATUS_S = 5.0
+LAST_WORDS_S = 1.0  # for a slow reader of the log, at the end
 SOCKET = Path("/run/jobsd/jobsd.sock")
 
 
@@ -173,6 +173,7 @@ class _Daemon:
                 )
             self._leave("left", runs=len(self.node.workers.held()))
         self._observe(Noted("stopped", "info", {"node": self.node.parts.who.name}))
+        logs.flush(LAST_WORDS_S)
         return Exit.OK
 
     def _tell_ready(self, addresses: Addresses) -> None:
@@ -189,7 +190,7 @@ class _Daemon:
         Guardians end the commands; the next start, or another node, settles what is not settled.
         """
         self._observe(Noted(event, "error", facts))
-        sys.stderr.flush()
+        logs.flush(LAST_WORDS_S)
         os._exit(Exit.FAILED)
 
     async def _tell_systemd(self) -> None:
@@ -246,6 +247,7 @@ class _Daemon:
             draining=self.stop.stage is not Stage.RUNNING,
             state_dir=self.node.parts.state_dir,
             reload=self.reloader.last,
+            log_lines_lost=logs.lost_recently(),
         )
 
     # -- signals ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import os
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from jobsd import __version__
@@ -41,10 +41,15 @@ def held(folder: Path) -> Iterator[str]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise _taken(folder, lock) from None
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        _wait_for_guardians(folder)
-        yield _instance(folder)
+        with suppress(OSError):  # it is told to whoever comes second; a full disk is no reason not to start
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        try:
+            _wait_for_guardians(folder)
+            instance = _instance(folder)
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        yield instance
     finally:
         os.close(lock)
 

@@ -6,7 +6,6 @@ How an event is worded is in `wording`, how a line looks in `lines`; where it go
 import logging
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
@@ -17,9 +16,10 @@ import structlog
 from jobsd.observe.lines import json_line, pretty_line
 from jobsd.observe.redact import Redactor
 from jobsd.observe.wording import LogObserver
+from jobsd.observe.writer import Writer
 from jobsd.registry.settings import LogSettings
 
-__all__ = ["LogObserver", "Redactor", "setup"]
+__all__ = ["LogObserver", "Redactor", "flush", "lost_recently", "setup"]
 
 LEVELS: Mapping[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 SYSLOG = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # journald's priorities
@@ -27,31 +27,11 @@ QUIET = ("asyncio", "aiohttp", "apprise", "urllib3", "requests", "markdown")  # 
 Fields = MutableMapping[str, Any]
 
 
-class Writer:
-    """Whole lines to a stream, from any thread. A full disk or a closed pipe loses lines and stops nothing."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
-        self.lost = 0
-
-    def msg(self, line: str) -> None:
-        try:
-            with self._lock:
-                self._stream.write(line + "\n")
-                self._stream.flush()
-        except (OSError, ValueError):
-            self.lost += 1
-
-    # structlog calls the method that is named for the level
-    log = debug = info = warning = error = critical = exception = fatal = failure = err = warn = msg
-
-
 def setup(log: LogSettings, redactor: Redactor | None = None, stream: TextIO | None = None) -> Redactor:
     """Send everything, the libraries' own logging too, to `stream` (stderr). Returns the redactor that it uses."""
     stream, redactor = stream or sys.stderr, redactor or Redactor()
-    writer = Writer(stream)
     render = _renderer(log, stream)
+    writer = Writer(stream, lambda count: render(_lost(count)))
     chain = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, _stamp, _explain]
     structlog.configure(
         processors=[*chain, lambda _, __, fields: redactor.fields(fields), lambda _, __, fields: render(fields)],
@@ -61,6 +41,27 @@ def setup(log: LogSettings, redactor: Redactor | None = None, stream: TextIO | N
     )
     _adopt_libraries(LEVELS[log.level])
     return redactor
+
+
+def _lost(count: int) -> Fields:
+    return _stamp(None, "", {"event": "log_lines_lost", "level": "warning", "count": count})
+
+
+def _writer() -> Writer | None:
+    made = structlog.get_config()["logger_factory"]()
+    return made if isinstance(made, Writer) else None
+
+
+def flush(limit_s: float) -> None:
+    """Give lines that wait for a slow reader so long to be read, before the process ends."""
+    if writer := _writer():
+        writer.flush(limit_s)
+
+
+def lost_recently() -> int:
+    """How many lines could not be written, if any in the last ten minutes."""
+    writer = _writer()
+    return writer.lost_recently if writer else 0
 
 
 def _renderer(log: LogSettings, stream: TextIO) -> Callable[[Mapping[str, Any]], str]:

@@ -82,6 +82,7 @@ def health(vitals: Vitals, answer: Answer) -> Health:
         "queue": _queue(answer),
         "disk": _disk(vitals.state_dir),
         "memory": _memory(),
+        "log": _log(vitals.log_lines_lost),
         "reload": _reload(vitals.reload),
     }
     worst = max((part.verdict for part in components.values()), key=list(Verdict).index)
@@ -100,6 +101,7 @@ WAYS_OUT: Mapping[str, str] = {
     "queue": "runs wait: more [daemon] slots or another node; jobsd job why JOB tells what holds one back",
     "disk": "make room on the disk of the state directory",
     "memory": 'the daemon itself grows: jobs that need much belong in a process of their own (isolation = "process")',
+    "log": "what reads the daemon's stderr is slow or gone, or its disk is full; jobs go on, lines of the log are lost",
     "reload": "the edited configuration was refused, the old one is in force: jobsd check",
 }
 
@@ -167,6 +169,12 @@ def resident_bytes() -> int:
     """Memory that this process holds just now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
+
+
+def _log(lost: int) -> Component:
+    if not lost:
+        return Component(verdict=Verdict.HEALTHY, text="is written")
+    return Component(verdict=Verdict.DEGRADED, text=f"{lost} lines were lost", figures={"lost": lost})
 
 
 def _reload(last: Reload | None) -> Component:

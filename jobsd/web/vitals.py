@@ -44,6 +44,7 @@ class Vitals:
     draining: bool
     state_dir: Path
     reload: Reload | None = None
+    log_lines_lost: int = 0  # nought when the last was long ago
 
 
 @dataclass(frozen=True, slots=True)

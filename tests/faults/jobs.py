@@ -32,3 +32,11 @@ def steps_plainly(ctx: SyncJobContext) -> None:
     while ctx.attempt == 1:
         time.sleep(PAUSE_S)
         step(ctx.params["file"], ctx.fence)
+
+
+def does_nothing(ctx: SyncJobContext) -> None:
+    """In a process of its own."""
+
+
+async def fails_at_length(ctx: JobContext) -> None:
+    raise ValueError("x" * 60_000)

@@ -146,6 +146,11 @@ class Daemon:
             text = await response.text()
             return response.status, json.loads(text) if "json" in response.content_type else text
 
+    def log_reading(self, *, on: bool) -> None:
+        """Stop reading what it logs, as a reader does that hangs; or go on."""
+        stderr: Any = self.process._transport.get_pipe_transport(2)  # type: ignore[attr-defined]
+        (stderr.resume_reading if on else stderr.pause_reading)()
+
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 

@@ -268,7 +268,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    lock = os.open(spec.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # Only read, and there as a rule: the disk may be full or read-only.
+    lock = os.open(spec.lock, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
