@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +66,8 @@ async def db(database_url: str) -> AsyncIterator[Db]:
         yield opened
 
 
-@pytest.fixture
-def own_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., OwnServer]]:
-    """Start private, durable servers with settings of their own, for tests that stop or kill them."""
+@contextmanager
+def _own_servers(request: pytest.FixtureRequest) -> Iterator[Callable[..., OwnServer]]:
     made: list[OwnServer] = []
     folders: list[Path] = []
 
@@ -82,6 +81,20 @@ def own_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., OwnServ
         server.stop()
     for folder in folders:
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def own_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., OwnServer]]:
+    """Start private, durable servers with settings of their own, for tests that stop or kill them."""
+    with _own_servers(request) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def module_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., OwnServer]]:
+    """The same for servers that all tests of a module share."""
+    with _own_servers(request) as start:
+        yield start
 
 
 @pytest.fixture
