@@ -123,7 +123,8 @@ def _table(found: Sequence[Row], columns: Sequence[Column]) -> None:
     cells = {column: [cell(column, item, now) for item in found] for column in columns}
     shown = [column for column in columns if not column.wide or any(cells[column])]
     natural = [max(len(column.heading), *(text.cell_len for text in cells[column])) for column in shown]
-    widths = fitted(natural, [column.wide for column in shown], out.width - GAP * (len(shown) - 1))
+    states = [index for index, column in enumerate(shown) if column.kind == "state"]
+    widths = fitted(natural, [column.wide for column in shown], out.width - GAP * (len(shown) - 1), kept=states)
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_edge=False, header_style="bold")
     for column, width in zip(shown, widths, strict=True):
         table.add_column(column.heading, no_wrap=True, overflow="ellipsis", width=width)
@@ -132,13 +133,15 @@ def _table(found: Sequence[Row], columns: Sequence[Column]) -> None:
     out.print(table)
 
 
-def fitted(natural: Sequence[int], wide: Sequence[bool], room: int) -> list[int]:
+def fitted(natural: Sequence[int], wide: Sequence[bool], room: int, *, kept: Sequence[int] = ()) -> list[int]:
     """Widths that fit into `room`: the wide columns give way first, down to `LEAST`, the widest of them first.
 
-    Then the others do, likewise. What fits even so less than that is cut by the terminal.
+    Then the others do, likewise, but for those that are `kept`: a state is one word, and the one that is looked for.
+    What fits even so less than that is cut by the terminal.
     """
     widths = [min(width, max(room, LEAST)) for width in natural]
-    for giving in ([i for i, gives in enumerate(wide) if gives], range(len(widths))):
+    others = [i for i in range(len(widths)) if i not in kept]
+    for giving in ([i for i, gives in enumerate(wide) if gives], others):
         while sum(widths) > room and (widest := max(giving, key=widths.__getitem__, default=None)) is not None:
             if widths[widest] <= LEAST:
                 break

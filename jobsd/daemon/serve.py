@@ -179,7 +179,8 @@ class _Daemon:
     def _tell_ready(self, addresses: Addresses) -> None:
         took_s = monotonic() - self._began_s
         jobs = len(self.node.registry.jobs)
-        facts = {"url": addresses.url, "socket": str(addresses.socket), "jobs": jobs, "took_s": round(took_s, 3)}
+        socket = str(addresses.socket) if addresses.socket else None
+        facts = {"url": addresses.url, "socket": socket, "jobs": jobs, "took_s": round(took_s, 3)}
         self._observe(Noted("ready", "info", {"node": self.node.parts.who.name, "pid": os.getpid(), **facts}))
         self.systemd.ready(f"ready: {jobs} jobs, {addresses.url}")
         self._on_ready(Ready(addresses, self.node.registry, self.node.parts.who.name, took_s))

@@ -86,3 +86,7 @@ def test_wide_columns_give_way_first_and_the_widest_of_them_most(
     natural: list[int], wide: list[bool], room: int, widths: list[int]
 ) -> None:
     assert render.fitted(natural, wide, room) == widths
+
+
+def test_a_state_is_never_cut_for_the_other_columns_room() -> None:
+    assert render.fitted([20, 11, 20, 60], [False, False, False, True], 40, kept=[1]) == [10, 11, 11, 8]

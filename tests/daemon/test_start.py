@@ -128,6 +128,13 @@ async def test_a_wrong_configuration_is_refused_with_78_and_every_mistake(daemon
 
 
 @pytest.mark.req("C8")
+async def test_a_daemon_without_a_unix_socket_says_so(daemon: Start) -> None:
+    node = await daemon(JOB, settings={"http": {"socket": ""}})
+
+    assert (await node.seen("ready"))["socket"] in (None, "/run/jobsd/jobsd.sock")  # the latter where the unit runs
+
+
+@pytest.mark.req("C8")
 async def test_a_port_in_use_is_e0401_and_names_the_process_that_has_it(daemon: Start, db: Db) -> None:
     first = await daemon(JOB)
     port = int((await first.seen("ready"))["url"].rpartition(":")[2])
