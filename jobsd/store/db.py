@@ -5,7 +5,9 @@ asyncpg's own timeouts and its pool can hang for ever on a stalled link, so both
 """
 
 import asyncio
+import os
 import re
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
@@ -15,7 +17,7 @@ from typing import Any, Self, TypeVar
 import asyncpg
 from asyncpg.transaction import Transaction
 
-from jobsd.domain.errors import Exit, problem
+from jobsd.domain.errors import Exit, JobsdError, problem
 
 T = TypeVar("T")
 Row = asyncpg.Record
@@ -34,12 +36,21 @@ class Unavailable(Exception):
     """
 
     def __init__(self, cause: BaseException, *, unknown: bool = False) -> None:
-        super().__init__(f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__)
+        super().__init__(_told(cause))
         self.unknown = unknown
         self.blocked = isinstance(cause, asyncpg.LockNotAvailableError)  # somebody holds a row or table for too long
         self.refused = isinstance(
             cause, (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
         )
+
+
+def _told(cause: BaseException) -> str:
+    """What the operating system says in its own words ("connection refused"), all else with the error's name."""
+    numbered = isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError)  # whose numbers are its own
+    if isinstance(cause, OSError) and numbered and cause.errno and cause.strerror:
+        words = cause.strerror if cause.errno < 0 else os.strerror(cause.errno)  # below 0: a name not resolved
+        return words[0].lower() + words[1:]
+    return f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
 
 
 # SQLSTATE classes that pass: connection, resources, operator intervention, deadlock, system, internal (a full disk)
@@ -136,13 +147,18 @@ async def connect(
         if not task.done():
             task.cancel()
         if isinstance(error, ValueError) and not isinstance(error, OSError):  # a bad certificate is both
-            hint = "expected postgresql://user@host:5432/database"
-            raise problem(
-                "E0302", f"the database URL cannot be used: {error}", hint, exit_code=Exit.UNREACHABLE
-            ) from error
+            raise _unusable(error) from error
         if is_passing(error) or isinstance(error, asyncpg.PostgresError):  # whatever it says, others may mend it
             raise Unavailable(error) from error
         raise
+
+
+def _unusable(error: ValueError) -> JobsdError:
+    """E0302 for a URL that is none. A bare `ValueError` repeats a piece of it, which may be one of the password."""
+    known = isinstance(error, asyncpg.ClientConfigurationError)
+    reason = str(error) if known else "it has another form; are / ? # @ percent-encoded in user and password?"
+    hint = "expected postgresql://user@host:5432/database"
+    return problem("E0302", f"the database URL cannot be used: {reason}", hint, exit_code=Exit.CONFIGURATION)
 
 
 class Session:

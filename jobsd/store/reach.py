@@ -21,9 +21,10 @@ def cannot_reach(url: str, error: Unavailable, tries: int, spent_s: float) -> Jo
     """E0303 when we are not let in; else E0302, naming host, port, database and user, never the password."""
     if error.refused:
         return problem("E0303", f"PostgreSQL refuses the connection: {error.__cause__}", exit_code=Exit.UNREACHABLE)
+    effort = "tried once" if tries == 1 else f"tried {tries} times in {spent_s:.0f} s"
     return problem(
         "E0302",
-        f"cannot reach PostgreSQL at {describe_url(url)}: {error}, tried {tries} times in {spent_s:.0f} s",
+        f"cannot reach PostgreSQL at {describe_url(url)}: {error}, {effort}",
         exit_code=Exit.UNREACHABLE,
     )
 

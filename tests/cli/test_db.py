@@ -95,8 +95,26 @@ def test_a_database_that_cannot_be_reached_is_e0302_and_exit_7_without_its_passw
     ended = jobsd("db", command, cwd=tmp_path, DATABASE_URL="postgresql://app:geheim@127.0.0.1:1/app")
 
     assert ended.code == 7
-    assert ended.err.startswith("error[E0302]: cannot reach PostgreSQL at 127.0.0.1:1/app (user app)")
-    assert "geheim" not in ended.err
+    assert ended.err == (
+        "error[E0302]: cannot reach PostgreSQL at 127.0.0.1:1/app (user app): connection refused, tried once\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("mysql://app:geheim@db1/app", "scheme is expected to be either"),
+        ("postgresql://app:geh/eim@db1/app", "it has another form; are / ? # @ percent-encoded"),
+    ],
+)
+def test_a_url_that_is_none_is_e0302_and_exit_3_without_its_password(tmp_path: Path, url: str, reason: str) -> None:
+    ended = jobsd("db", "status", cwd=tmp_path, DATABASE_URL=url)
+
+    assert ended.code == 3
+    assert ended.err.startswith("error[E0302]: the database URL cannot be used: ")
+    assert reason in ended.err
+    assert "expected postgresql://user@host:5432/database" in ended.err
+    assert "geh" not in ended.err
 
 
 def test_a_database_that_is_not_there_is_e0303_and_exit_7(empty_database_url: str, tmp_path: Path) -> None:

@@ -51,7 +51,17 @@ async def test_a_server_that_stays_away_is_e0302_and_7_once_the_time_for_it_is_o
     code, text = await refusal(await daemon(JOB, url=NOWHERE, settings=settings, ready=False))
 
     assert code == 7
-    assert text.startswith("error[E0302]: cannot reach PostgreSQL at 127.0.0.1:1/app (user app): ")
+    assert text.startswith(
+        "error[E0302]: cannot reach PostgreSQL at 127.0.0.1:1/app (user app): connection refused, tried "
+    )
+
+
+@pytest.mark.req("C8")
+async def test_a_url_that_is_none_is_told_at_once_and_is_78(daemon: Start) -> None:
+    code, text = await refusal(await daemon(JOB, url="db1:5432/app", ready=False))
+
+    assert code == 78
+    assert text.startswith("error[E0302]: the database URL cannot be used: ")
 
 
 @pytest.mark.req("C8")

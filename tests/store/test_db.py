@@ -1,6 +1,9 @@
 """A connection that is lost, at whatever step, and a server that lets nobody in: `Unavailable`, and nothing else."""
 
 import asyncio
+import errno
+import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -120,3 +123,17 @@ async def test_a_database_that_lets_nobody_in_is_unavailable_and_may_come_back(
 async def test_a_url_that_cannot_be_used_is_told_at_once(url: str) -> None:
     with pytest.raises(JobsdError, match=r"E0302.*the database URL cannot be used"):
         await connect(url, application_name="test")
+
+
+@pytest.mark.parametrize(
+    ("cause", "told"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connect call failed ('127.0.0.1', 1)"), "connection refused"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "name or service not known"),
+        (ssl.SSLError(1, "[SSL] bad certificate"), "SSLError: [SSL] bad certificate"),
+        (TimeoutError("no answer within 5 s"), "TimeoutError: no answer within 5 s"),
+    ],
+)
+def test_what_keeps_the_database_away_is_told_in_a_persons_words(cause: Exception, told: str) -> None:
+    assert told in str(Unavailable(cause))
+    assert "Errno" not in str(Unavailable(cause))
