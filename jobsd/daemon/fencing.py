@@ -9,6 +9,7 @@ from jobsd.domain.events import DatabaseTrouble
 from jobsd.domain.outcome import Lost
 from jobsd.domain.run import ClaimedRun
 from jobsd.engine.here import Here
+from jobsd.engine.nap import jittered
 from jobsd.engine.rescuer import Rescuer
 from jobsd.engine.worker import Workers
 from jobsd.store.db import Unavailable
@@ -53,7 +54,7 @@ class Fencing:
 
         Returns what settles claims whose answer was lost. Whatever broke the session may have broken the others.
         """
-        self._here.db.mistrust()
+        self._here.db.mistrust(self._here.keeper.timeline)
         theirs = {run.id: run for run in running}
         ours = self._workers.held()
         without_key = {run_id for run_id, keys in ours.items() if missing.intersection(keys)}
@@ -86,9 +87,10 @@ class Fencing:
             try:
                 if not self._here.keeper.registered:
                     await self._here.keeper.open()
+                self._here.db.mistrust(self._here.keeper.timeline)
                 await self._workers.idle()  # what it ran is settled by itself, not by its own successor
                 return await self._rescuer.rescue_predecessors()
             except (Unavailable, JobsdError) as gone:
                 self._here.observe(DatabaseTrouble("fence", str(gone)))
-                await asyncio.sleep(wait_s)
+                await asyncio.sleep(jittered(wait_s))
                 wait_s = min(5.0, wait_s * 2)

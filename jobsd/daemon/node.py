@@ -91,6 +91,7 @@ class Node:
         keeper = self.here.keeper
         keeper.on_lease = self._renew
         keeper.recheck = self.fencing.recheck
+        keeper.begun = self.workers.begun
         keeper.on_fenced = self.fencing.on_fenced
         self.workers.prepare = self.prepared.execution
         self.workers.policy = self.rescuer.policy = self.prepared.policy

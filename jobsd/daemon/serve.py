@@ -28,7 +28,7 @@ from jobsd.operations.enqueue import trigger
 from jobsd.operations.run_requests import TriggerRequest
 from jobsd.registry.load import Registry
 from jobsd.registry.settings import Settings
-from jobsd.store import migrate
+from jobsd.store import durability, migrate
 from jobsd.store.db import Db, Unavailable
 from jobsd.store.reach import cannot_reach, no_database
 from jobsd.web import app
@@ -139,6 +139,8 @@ class _Daemon:
         bell = Bell(self._on_bell)
         try:
             await node.open()
+            for reason in await durability.losses(node.parts.db):
+                self._observe(Noted("commits_may_be_lost", "warning", {"reason": reason}))
             socket = Path(settings.http.socket) if settings.http.socket else SOCKET if SOCKET.parent.is_dir() else None
             web = app.build(self._deps())
             node.on_change = web[FEED].wake

@@ -7,15 +7,15 @@ else the node is fenced (P6). What that means for the runs is told to the main l
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from jobsd.domain.errors import JobsdError
 from jobsd.domain.events import Event, LockSession, Noted, Observe
-from jobsd.domain.run import ClaimedRun, NodeId
-from jobsd.engine.nap import nap
+from jobsd.domain.run import ClaimedRun, NodeId, RunId
+from jobsd.engine.nap import jittered, nap
 from jobsd.engine.pulse import Pulse
 from jobsd.registry.settings import LeaseSettings
 from jobsd.store import history, locks, nodes
@@ -54,6 +54,7 @@ class Keeper:
         self.up = False
         self.on_lease: Callable[[int], None] = lambda _ns: None  # called in the keeper's thread
         self.recheck: Recheck = _nothing  # these two in the main loop
+        self.begun: Callable[[], Set[RunId]] = frozenset  # what the main loop executes, read in the keeper's thread
         self.on_fenced: Callable[[str], None] = lambda _reason: None
         self._lease = lease
         self._pulse = pulse
@@ -65,6 +66,7 @@ class Keeper:
         self._lock: LockConnection | None = None
         self._held: set[Key] = set()
         self._good_s = 0.0
+        self._timeline = 0
         self._clock: tuple[datetime, float] | None = None
         self._beating: asyncio.Task[None] | None = None
         self._broken = asyncio.Event()
@@ -115,6 +117,11 @@ class Keeper:
         """How long what was claimed here may still run, unless the node beats again. Seconds; below 0: no more."""
         return self._good_s + self._lease.lease.total_seconds() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    @property
+    def timeline(self) -> int:
+        """That of the server which the lock session was last on; 0 before there was one."""
+        return self._timeline
+
     def now(self) -> datetime:
         """The database's clock as of the last beat, carried on by the monotonic one."""
         if self._clock is None:
@@ -160,6 +167,7 @@ class Keeper:
         deadline_s = self._lease.deadline.total_seconds()
         lock = await locks.open_lock_connection(self.where.url, self.where.schema, name, deadline_s)
         self._broken.clear()
+        self._timeline = lock.server.timeline
         lock.session.con.add_termination_listener(lambda _con: self._broken.set())
         return lock
 
@@ -211,6 +219,7 @@ class Keeper:
 
     async def _beat(self, lock: LockConnection) -> bool:
         """One heartbeat. The lease runs from when it was sent."""
+        lock.require_newest()
         sent_s = time.clock_gettime(time.CLOCK_BOOTTIME)
         now = await nodes.beat(lock.session, self.node)
         if now is None:
@@ -236,7 +245,7 @@ class Keeper:
                 async with asyncio.timeout(self._adopt_left_s()):
                     return await self._adopt()
             except (Unavailable, TimeoutError):
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(jittered(RETRY_S))
             except JobsdError as refused:
                 self._fence(str(refused))
                 return False
@@ -273,10 +282,14 @@ class Keeper:
 
         What the main loop answers are claims that never began; they are put back.
         """
+        begun = self.begun()  # before the database is asked: meanwhile some may end, and be settled
         running = await running_on(lock.session, self.node)
         checking = asyncio.run_coroutine_threadsafe(self._recheck(missing, running), self._main)
-        if unstarted := await asyncio.wrap_future(checking):
-            await history.settle_within(lock.session, unstarted, f"node:{self.where.who.name}")
+        if unstarted := [each for each in await asyncio.wrap_future(checking) if each.run.id not in begun]:
+            never = {each.run.id for each in unstarted}
+            at_work = {run.fence for run in running if run.id not in never}
+            over = {each.run.fence for each in unstarted} - at_work  # claims of which nothing began
+            await history.settle_within(lock.session, unstarted, f"node:{self.where.who.name}", list(over))
 
     def _fence(self, reason: str) -> None:
         self.up = False

@@ -4,7 +4,7 @@ Work that ignores its end is settled all the same; its place and its locks stay 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import monotonic
@@ -108,6 +108,10 @@ class Workers:
     def held(self) -> Mapping[RunId, Sequence[Key]]:
         """The locks of everything that has a place here."""
         return {run_id: each.keys for run_id, each in self._running.items()}
+
+    def begun(self) -> Set[RunId]:
+        """What has a place here. For any thread: made in one step."""
+        return frozenset(self._running)
 
     def is_settled(self, run_id: RunId) -> bool:
         """Whether it ignored its end: its run is settled, only its place and its locks are still taken."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jobsd.domain.errors import Exit, problem
-from jobsd.store.db import Session, Unavailable, connect
+from jobsd.store.db import Connection, Session, Unavailable, connect
 
 # Server-side limits must exceed `adopt`, so that the server does not take the locks away from a node that still counts
 # on them; the last three switch off what would end an idle session.
@@ -24,10 +24,7 @@ LIMITS: dict[str, str] = {
     "plan_cache_mode": "force_generic_plan",
 }
 
-SERVER = """
-    SELECT current_setting('server_version_num')::integer AS version,
-           pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean AS read_only
-"""
+VERSION = "SELECT current_setting('server_version_num')::integer"
 CLASSES = """
     SELECT c.relname AS name, c.oid
       FROM pg_class c
@@ -103,35 +100,39 @@ class LockConnection:
     session: Session
     classes: Classes
     backend_pid: int
+    server: Connection  # that of `session`
+
+    def require_newest(self) -> None:
+        """Raises `Unavailable` when this session's server is a former primary: a newer timeline has been seen."""
+        if self.server.superseded:
+            raise Unavailable(ConnectionError(f"a former primary, of timeline {self.server.timeline}"))
 
 
 async def open_lock_connection(url: str, schema: str, application_name: str, deadline_s: float) -> LockConnection:
     """Connect and prove that locks taken here stay here.
 
-    Raises `Unavailable`, or `JobsdError`: E0304 for a server that is too old or read-only, E0307 where a transaction
+    Raises `Unavailable`, or `JobsdError`: E0304 for a server that is too old, E0307 where a transaction
     pooler is in between (another backend answers), E0310 when a lock just taken is not to be seen.
     """
     con = await connect(url, application_name=application_name, settings=LIMITS)
     session = Session(con, schema, deadline_s)
     try:
-        await _require_writable(session)
+        await _require_version(session)
         rows = await session.fetch(CLASSES, schema)
         oids = {row["name"]: row["oid"] for row in rows}
         node, key = _signed(oids["node"], 32), _signed(oids["lock_key"], 32)
         classes = Classes(key, node, oids["run"], oids["fence"])
-        return LockConnection(session, classes, await _prove(session, oids["node"], node))
+        return LockConnection(session, classes, await _prove(session, oids["node"], node), con)
     except BaseException:
         con.terminate()
         raise
 
 
-async def _require_writable(session: Session) -> None:
-    server = await session.fetchrow(SERVER)
-    if server is None or server["version"] < 140000:
-        version = server["version"] // 10000 if server else "?"
-        raise problem("E0304", f"PostgreSQL {version} is too old: expected 14 or later", exit_code=Exit.UNREACHABLE)
-    if server["read_only"]:
-        raise Unavailable(ConnectionError("the server is read-only (a standby, or default_transaction_read_only)"))
+async def _require_version(session: Session) -> None:
+    version = await session.fetchval(VERSION)
+    if version < 140000:
+        found = f"PostgreSQL {version // 10000} is too old: expected 14 or later"
+        raise problem("E0304", found, exit_code=Exit.UNREACHABLE)
 
 
 async def _prove(session: Session, oid: int, lock_class: int) -> int:

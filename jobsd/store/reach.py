@@ -3,7 +3,7 @@
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from jobsd.domain.errors import Exit, JobsdError, problem
-from jobsd.store.db import Unavailable
+from jobsd.store.db import ReadOnly, Unavailable
 
 
 def no_database(file: str | None) -> JobsdError:
@@ -18,10 +18,17 @@ def no_database(file: str | None) -> JobsdError:
 
 
 def cannot_reach(url: str, error: Unavailable, tries: int, spent_s: float) -> JobsdError:
-    """E0303 when we are not let in; else E0302, naming host, port, database and user, never the password."""
+    """E0303 when we are not let in, E0304 when all there is is read-only; else E0302. Never with the password."""
     if error.refused:
         return problem("E0303", f"PostgreSQL refuses the connection: {error.__cause__}", exit_code=Exit.UNREACHABLE)
     effort = "tried once" if tries == 1 else f"tried {tries} times in {spent_s:.0f} s"
+    if isinstance(error, ReadOnly):
+        return problem(
+            "E0304",
+            f"no server at {describe_url(url)} takes writes: {error}, {effort}",
+            "name the primary in the URL, or every server that may become it: host1:5432,host2:5432",
+            exit_code=Exit.UNREACHABLE,
+        )
     return problem(
         "E0302",
         f"cannot reach PostgreSQL at {describe_url(url)}: {error}, {effort}",

@@ -1,6 +1,7 @@
 """Waking each other up: NOTIFY after a commit, LISTEN on a connection of its own. Polling goes on underneath."""
 
 import asyncio
+import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -53,7 +54,7 @@ class Listener:
                 await self._listen()
             except Unavailable as gone:
                 self._tell(gone)
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(RETRY_S * random.uniform(0.5, 1.5))  # noqa: S311 - not all nodes at once
 
     def _tell(self, gone: Unavailable) -> None:
         """Once for each loss, however many tries the next connection takes."""

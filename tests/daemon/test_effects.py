@@ -163,6 +163,7 @@ async def at_least(db: Db, count: int) -> bool:
 
 
 @pytest.mark.req("P9", "P6", "P8")
+@pytest.mark.fault(5, 10)
 async def test_a_crash_of_the_server_in_the_middle_of_transactions_leaves_effect_and_settlement_in_agreement(
     daemon: Start, postgres_server: OwnServer
 ) -> None:

@@ -95,6 +95,7 @@ async def test_probes_and_metrics_answer_on_both_listeners_and_changes_only_on_t
 
 
 @pytest.mark.req("P6", "P3", "C4")
+@pytest.mark.fault(4)
 async def test_a_quick_restart_of_the_server_or_a_cut_lock_session_kills_no_run_and_runs_nothing_twice(
     daemon: Start, own_server: Own
 ) -> None:
@@ -132,6 +133,7 @@ async def test_a_quick_restart_of_the_server_or_a_cut_lock_session_kills_no_run_
 
 
 @pytest.mark.req("P6", "P3", "P7")
+@pytest.mark.fault(4, 9)
 async def test_a_server_that_stays_away_fences_the_node_which_ends_what_it_runs_and_comes_back_by_itself(
     daemon: Start, own_server: Own
 ) -> None:

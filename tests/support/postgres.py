@@ -22,6 +22,7 @@ import asyncpg
 
 from jobsd import embedded
 from jobsd.store.migrate import migrate
+from tests.support.eventually import eventually
 
 T = TypeVar("T")
 TEMPLATE = "jobsd_template"
@@ -159,5 +160,30 @@ class OwnServer:
         with (self.folder / "log").open() as log:
             fcntl.flock(log, fcntl.LOCK_EX)
 
+    def end(self, how: signal.Signals) -> None:
+        """Have the postmaster shut down: TERM is smart, INT fast, QUIT immediate. Returns when it is gone."""
+        os.kill(self.server.pid, how)
+        self.server.supervisor.wait()
+        self.server.stop()
+
+    async def set(self, name: str, value: str) -> None:
+        """Change a setting as an operator does, by ALTER SYSTEM, and wait until new sessions have it."""
+        await asked(self.url(), f"ALTER SYSTEM SET {name} = '{value}'")
+        await asked(self.url(), "SELECT pg_reload_conf()")
+        await eventually(lambda: asked(self.url(), f"SHOW {name}", writing=False), value)
+
+    def close(self) -> None:
+        self.server.stop()
+        shutil.rmtree(self.folder)
+
     def _start(self) -> embedded.Server:
         return embedded.start(self.folder, binaries(), self.settings)
+
+
+async def asked(url: str, sql: str, *, writing: bool = True) -> Any:
+    """The answer to one question, on a connection of its own: `writing` also where the server's default says no."""
+    con = await asyncpg.connect(url, server_settings={"default_transaction_read_only": "off"} if writing else {})
+    try:
+        return await con.fetchval(sql)
+    finally:
+        await con.close()
