@@ -71,8 +71,10 @@ def _own_servers(request: pytest.FixtureRequest) -> Iterator[Callable[..., OwnSe
     made: list[OwnServer] = []
     folders: list[Path] = []
 
-    def start(**settings: str) -> OwnServer:
+    def start(standby_of: OwnServer | None = None, **settings: str) -> OwnServer:
         folders.append(Path(tempfile.mkdtemp(prefix="jobsd-own-", dir=roomy())))
+        if standby_of:
+            standby_of.copy(folders[-1] / "data")
         made.append(OwnServer(request.config.stash[FOLDER], folders[-1], settings))
         return made[-1]
 
@@ -85,7 +87,10 @@ def _own_servers(request: pytest.FixtureRequest) -> Iterator[Callable[..., OwnSe
 
 @pytest.fixture
 def own_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., OwnServer]]:
-    """Start private, durable servers with settings of their own, for tests that stop or kill them."""
+    """Start private, durable servers with settings of their own, for tests that stop or kill them.
+
+    `own_server(standby_of=another)` streams from that one.
+    """
     with _own_servers(request) as start:
         yield start
 

@@ -1,21 +1,18 @@
 """Servers that are there to be broken."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
 
 import pytest
 
 from tests.support.pair import Pair
+from tests.support.postgres import OwnServer
 
 
 @pytest.fixture
-async def pair() -> AsyncIterator[Callable[..., Awaitable[Pair]]]:
-    """Start a primary with a streaming standby: `await pair(synchronous=True, max_connections="20")`."""
-    async with AsyncExitStack() as stack:
+def pair(own_server: Callable[..., OwnServer]) -> Callable[..., Awaitable[Pair]]:
+    """Start a primary with a streaming standby: `await pair(synchronous=True)`."""
 
-        async def start(*, synchronous: bool = False, **settings: str) -> Pair:
-            made = await Pair.made(settings, synchronous=synchronous)
-            stack.callback(made.close)
-            return made
+    async def start(*, synchronous: bool = False) -> Pair:
+        return await Pair.made(own_server, synchronous=synchronous)
 
-        yield start
+    return start

@@ -63,7 +63,7 @@ async def test_hosts_that_hang_refuse_are_full_or_cannot_be_written_are_passed_o
     pair: MakePair, own_server: Callable[..., OwnServer], hanging: Hanging
 ) -> None:
     servers = await pair()
-    full = own_server(fsync="off", max_connections="2", superuser_reserved_connections="0", max_wal_senders="0")
+    full = own_server(max_connections="2", superuser_reserved_connections="0", max_wal_senders="0")
     hogs = [await asyncpg.connect(full.url()) for _ in range(2)]
     bad = (hanging.port, 1, full.server.socket_dir, servers.standby.server.socket_dir)
     url = url_of(*bad, servers.primary.server.socket_dir)

@@ -1,16 +1,13 @@
 """A primary and its streaming standby, each a server of its own to stop, freeze, kill and promote."""
 
 import asyncio
-import subprocess
-import tempfile
-from collections.abc import Mapping
+import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
-from jobsd import embedded
 from tests.support.eventually import eventually
-from tests.support.postgres import OwnServer, asked, binaries
-
-QUICK = {"fsync": "off", "full_page_writes": "off"}  # a process may die, the machine does not
+from tests.support.postgres import OwnServer, asked
 
 STREAMS = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND replay_lsn = sent_lsn"
 
@@ -23,27 +20,22 @@ class Pair:
         self.standby = standby
 
     @classmethod
-    async def made(cls, settings: Mapping[str, str], *, synchronous: bool) -> "Pair":
+    async def made(cls, start: Callable[..., OwnServer], *, synchronous: bool) -> "Pair":
         """Start both, with a migrated database `jobsd`; `synchronous`: a commit waits for the standby."""
-        settings = {**QUICK, **settings}
-        primary = await asyncio.to_thread(OwnServer, _folder(), settings)
+        primary = await asyncio.to_thread(start)
         await primary.database()
-        folder = _folder()
-        await asyncio.to_thread(_copy, primary.server.socket_dir, folder / "data")
-        pair = cls(primary, await asyncio.to_thread(OwnServer, folder, settings))
+        pair = cls(primary, await asyncio.to_thread(start, standby_of=primary))
         await eventually(lambda: asked(primary.url(), STREAMS), 1)
         if synchronous:
             await primary.set("synchronous_standby_names", "*")
         return pair
 
     def url(self, database: str = "jobsd") -> str:
-        sockets = [each.server.socket_dir for each in (self.primary, self.standby)]
-        hosts = ",".join(map(str, sockets))
+        hosts = ",".join(str(each.server.socket_dir) for each in (self.primary, self.standby))
         return f"postgresql://postgres@/{database}?host={hosts}&port=5432,5432&target_session_attrs=read-write"
 
     async def promote(self) -> None:
-        """Make the standby the primary of a new timeline, which no longer waits for a standby of its own."""
-        await self.standby.set("synchronous_standby_names", "")
+        """Make the standby the primary of a new timeline."""
         assert await asked(self.standby.url(), "SELECT pg_promote()")
 
     async def stop_streaming(self) -> None:
@@ -51,17 +43,19 @@ class Pair:
         await self.standby.set("primary_conninfo", "")
         await eventually(lambda: asked(self.primary.url(), "SELECT count(*) FROM pg_stat_replication"), 0)
 
-    def close(self) -> None:
-        for server in (self.standby, self.primary):
-            server.close()
+    def freeze(self) -> list[int]:
+        """Stop every process of the primary where it stands; its processes, for `thaw`."""
+        postmaster = self.primary.server.pid
+        os.kill(postmaster, signal.SIGSTOP)  # first, so that it starts no others
+        pids = [postmaster, *_children(postmaster)]
+        for pid in pids[1:]:
+            os.kill(pid, signal.SIGSTOP)
+        return pids
+
+    def thaw(self, pids: list[int]) -> None:
+        for pid in reversed(pids):
+            os.kill(pid, signal.SIGCONT)
 
 
-def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="jobsd-p-"))
-
-
-def _copy(socket_dir: Path, data: Path) -> None:
-    program = (binaries() or embedded.installed()) / "pg_basebackup"
-    argv = [program, "-h", socket_dir, "-U", "postgres", "-D", data, "-R", "-X", "stream", "-c", "fast", "--no-sync"]
-    subprocess.run(argv, check=True, capture_output=True, timeout=60)
-    data.chmod(0o700)
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

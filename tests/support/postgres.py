@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -130,10 +131,14 @@ def new_cluster(session: Path, folder: Path) -> None:
 
 
 class OwnServer:
-    """A durable server that a test may stop, kill and start again at the same address. Begins in `folder`, empty."""
+    """A durable server that a test may stop, kill and start again at the same address.
+
+    Begins with an empty cluster in `folder`, or with the one that is there already.
+    """
 
     def __init__(self, session: Path, folder: Path, settings: Mapping[str, str]) -> None:
-        new_cluster(session, folder)
+        if not (folder / "data").exists():
+            new_cluster(session, folder)
         self.folder = folder
         self.settings = settings
         self.server = self._start()
@@ -172,9 +177,12 @@ class OwnServer:
         await asked(self.url(), "SELECT pg_reload_conf()")
         await eventually(lambda: asked(self.url(), f"SHOW {name}", writing=False), value)
 
-    def close(self) -> None:
-        self.server.stop()
-        shutil.rmtree(self.folder)
+    def copy(self, data: Path) -> None:
+        """Make `data` the cluster of a standby of this server."""
+        program = (binaries() or embedded.installed()) / "pg_basebackup"
+        where = ["-h", str(self.server.socket_dir), "-U", "postgres", "-D", str(data)]
+        subprocess.run([program, *where, "-R", "-c", "fast", "--no-sync"], check=True, capture_output=True, timeout=60)
+        data.chmod(0o700)
 
     def _start(self) -> embedded.Server:
         return embedded.start(self.folder, binaries(), self.settings)
