@@ -1,4 +1,4 @@
-"""A short campaign of `make faults`: a dozen random faults under the mixed load, and nothing is to be found broken."""
+"""A short campaign of `make faults`: a few random faults under the mixed load, and nothing is to be found broken."""
 
 from pathlib import Path
 
@@ -6,13 +6,13 @@ import pytest
 
 from tests.faults.chaos.__main__ import run
 
-FAULTS, SEED = 10, 20
+FAULTS, SEED = 8, 3
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.req("P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "P10", "P12")
 @pytest.mark.fault(1, 2, 4, 5, 8, 9, 20, 21)
-async def test_a_dozen_random_faults_under_a_mixed_load_break_no_promise(tmp_path: Path) -> None:
+async def test_a_few_random_faults_under_a_mixed_load_break_no_promise(tmp_path: Path) -> None:
     report = await run(SEED, FAULTS, tmp_path)
 
     assert report.holds, report.text()

@@ -225,6 +225,10 @@ def test_what_is_broken_is_found(broken: tuple[History, set[str]]) -> None:
     assert set(found(history)) == expected
 
 
+def test_a_result_that_was_refused_is_told_in_the_audit_and_is_no_move() -> None:
+    assert found(replace(sound(), entries=[*sound().entries, Entry(1, 101, "refused")])) == {}
+
+
 def test_code_in_a_daemon_that_thaws_may_do_what_it_does_before_its_next_heartbeat_and_that_is_counted() -> None:
     late = [line("begin", FIRST, kind="loop"), *whole(SECOND), line("end", FIRST, kind="loop")]
     history = replace(sound(), lines=late)

@@ -13,13 +13,12 @@ from time import monotonic
 from tests.faults.chaos import sabotages
 from tests.faults.chaos.campaign import Done, campaign
 from tests.faults.chaos.check import check
-from tests.faults.chaos.gather import Sampler, began_at, emptied, gather
+from tests.faults.chaos.gather import Sampler, began_at, gather
 from tests.faults.chaos.inject import FAULTS, Fault
 from tests.faults.chaos.load import Load
 from tests.faults.chaos.report import Report
 from tests.faults.chaos.site import site
 
-EMPTY_S = 60.0
 WELL_S = 60.0
 
 
@@ -48,13 +47,9 @@ async def run(seed: int, faults: int, folder: Path, sabotage: str = "", *, loud:
             _, unwell = await campaign(here, random, faults, told, _among(sabotage))
         finally:
             await load.stop()
-        for node in here.nodes:
-            node.daemon.write(here.registry)
-            async with node.turn:
-                node.daemon.signal(1)
+        await here.reload()
         if not await here.well(WELL_S):
             unwell.append(f"not well {WELL_S:g} s after the last fault")
-        await emptied(here, EMPTY_S)
         history = await gather(here, load, sampler, began, unwell)
         sampling.cancel()
         for node in here.nodes:

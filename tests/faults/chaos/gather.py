@@ -9,10 +9,10 @@ from pathlib import Path
 
 from tests.faults.chaos.history import Attempt, Entry, History, Recorded, Run, Stretch, read
 from tests.faults.chaos.load import Load
-from tests.faults.chaos.registry import JOBS
 from tests.faults.chaos.site import Site
 
 LOOK_S = 0.5
+EMPTY_S = 60.0
 OVER_SINCE = "SELECT id, state FROM jobsd.run WHERE finished_at IS NOT NULL AND id > $1 ORDER BY id"
 RUNS = """
     SELECT id, job, state, fence, attempt, retries, version, slot_at, idempotency_key FROM jobsd.run ORDER BY id
@@ -21,7 +21,7 @@ ATTEMPTS = "SELECT run, fence, number, outcome, stale FROM jobsd.attempt ORDER B
 ENTRIES = "SELECT run, sequence, act FROM jobsd.audit WHERE run IS NOT NULL"
 STRETCHES = "SELECT job, slot_at, to_at, count, decision, run FROM jobsd.slot"
 EFFECTS = "SELECT run, fence FROM chaos.effect"
-OPEN = "SELECT count(*) FROM jobsd.run WHERE state IN ('queued', 'running') AND slot_at IS NULL"
+OPEN = "SELECT count(*) FROM jobsd.run WHERE state IN ('queued', 'running')"
 NOW = "SELECT clock_timestamp() AS now"
 REGISTERED = "SELECT max(registered_at) AS at FROM jobsd.job"
 
@@ -50,19 +50,12 @@ async def began_at(site: Site) -> datetime:
     return at
 
 
-async def emptied(site: Site, patience_s: float) -> None:
-    """Wait until no run that was asked for is open, at most so long: schedules go on making theirs."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(patience_s):
-            while (await site.fetch(OPEN))[0][0]:
-                await asyncio.sleep(0.1)
-
-
 async def gather(site: Site, load: Load, sampler: Sampler, began: datetime, unwell: Sequence[str]) -> History:
-    """With nothing under way any more: all nodes up, the schedules' jobs switched off, nothing running."""
+    """With all nodes up: ends the schedules, waits for the last run to be over, and looks."""
     ended = (await site.fetch(NOW))[0]["now"]
+    await site.reload(scheduled=False)
+    await _emptied(site)
     verdict = await _audit(site)
-    await _switch_off(site)
     orphans = [_described(pid) for pid in site.children()]
     left = [f"{node.name} {left}" for node in site.nodes for left in node.left]
     runs = await site.fetch(RUNS)
@@ -83,16 +76,11 @@ async def gather(site: Site, load: Load, sampler: Sampler, began: datetime, unwe
     )
 
 
-async def _switch_off(site: Site) -> None:
-    """Every schedule, so that what it has made comes to its end."""
-    for job in JOBS.values():
-        if job.every_s is not None:
-            await site.nodes[0].ask(
-                "POST", f"/api/v1/jobs/{job.name}/disable", {"reason": "the campaign is over"}, limit_s=30
-            )
+async def _emptied(site: Site) -> None:
+    """Wait until no run is open; those that still are after so long will be found."""
     with suppress(TimeoutError):
-        async with asyncio.timeout(30):
-            while (await site.fetch("SELECT count(*) FROM jobsd.run WHERE state = 'running'"))[0][0]:
+        async with asyncio.timeout(EMPTY_S):
+            while (await site.fetch(OPEN))[0][0]:
                 await asyncio.sleep(0.1)
 
 

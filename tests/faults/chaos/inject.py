@@ -18,9 +18,9 @@ from typing import Any
 import asyncpg
 
 from tests.faults.chaos import registry
-from tests.faults.chaos.load import ENQUEUE, LONG, NO_ANSWER
+from tests.faults.chaos.load import ENQUEUE, LONG
 from tests.faults.chaos.registry import KEYS
-from tests.faults.chaos.site import CONNECTIONS, LEASE_S, Node, Site
+from tests.faults.chaos.site import CONNECTIONS, LEASE_S, NO_ANSWER, Node, Site
 
 RESCUED_S = 40.0  # nothing takes so long; past it the run has failed
 AT_WORK_S = 10.0
@@ -66,7 +66,7 @@ async def killed(site: Site, node: Node, random: Random) -> None:
 
 async def killed_for_good(site: Site, node: Node, random: Random) -> float:
     """SIGKILL, and not started before another node has settled its runs; how long those took."""
-    async with node.turn:
+    async with site.rescues, node.turn:
         row = (await site.fetch(LIVE, node.name))[0][0]
         at = monotonic()
         await node.daemon.kill9()
@@ -92,7 +92,7 @@ async def frozen_for_long(site: Site, random: Random) -> float | None:
     node = next((node for node in site.nodes if found and node.name == found["name"]), None)
     if node is None:
         return None
-    async with node.turn:
+    async with site.rescues, node.turn:
         at = monotonic()
         node.daemon.signal(signal.SIGSTOP)
         took_s = await _rescued(site, found["id"], at)
@@ -234,9 +234,8 @@ async def read_only(site: Site, random: Random) -> None:
 
 
 async def _set(site: Site, sql: str) -> None:
-    async with site.connection() as con:
-        await con.execute(sql)
-        await con.execute("SELECT pg_reload_conf()")
+    await site.fetch(sql)
+    await site.fetch("SELECT pg_reload_conf()")
 
 
 async def slots_exhausted(site: Site, random: Random) -> None:

@@ -8,16 +8,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-import aiohttp
-import asyncpg
-
 from tests.faults.chaos.registry import JOBS, KEYS, Job
-from tests.faults.chaos.site import Node, Site
+from tests.faults.chaos.site import NO_ANSWER, Node, Site
 from tests.faults.chaos.witness import STEP_S, tell
 
 ASKERS, PAUSE_S = 3, 0.6  # each asks for a run, then rests about so long
 ENQUEUE = "SELECT jobsd.enqueue($1, $2::jsonb, $3, idempotency_key => $4)"
-NO_ANSWER = (OSError, TimeoutError, aiohttp.ClientError, asyncpg.PostgresError, asyncpg.InterfaceError)
 LONG = 250  # steps: longer than a rescue takes
 GIVE_UP_S = 4.0  # an external program that cannot say that it lives stops before its run is stale
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from tests.faults.chaos.history import OVER, Attempt, History, Run
 from tests.faults.chaos.registry import JOBS
 
+REFUSED = "refused"  # no move: tells of a result that came too late
 ENDS = {"completed": ("completed",), "failed": ("failed", "force_failed"), "cancelled": ("cancelled",)}
 
 
@@ -92,7 +93,8 @@ def changed(history: History) -> list[str]:
     ]
     story: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for entry in history.entries:
-        story[entry.run].append((entry.sequence, entry.act))
+        if entry.act != REFUSED:
+            story[entry.run].append((entry.sequence, entry.act))
     for run in history.runs.values():
         moves = sorted(story[run.id])
         whole = [sequence for sequence, _ in moves] == list(range(1, run.version + 1))

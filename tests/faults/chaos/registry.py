@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 WITNESS = Path(__file__).with_name("witness.py")
@@ -81,9 +81,10 @@ WORK = {
 }
 
 
-def toml(log: Path, leave_out: str = "") -> str:
-    """The registry; the runs' side effects go to `log`."""
-    return "\n".join(_table(job, log) for job in JOBS.values() if job.name != leave_out)
+def toml(log: Path, leave_out: str = "", *, scheduled: bool = True) -> str:
+    """The registry; the runs' side effects go to `log`. Not `scheduled`: all of them are started by hand."""
+    jobs = [job if scheduled else replace(job, every_s=None) for job in JOBS.values() if job.name != leave_out]
+    return "\n".join(_table(job, log) for job in jobs)
 
 
 def _table(job: Job, log: Path) -> str:

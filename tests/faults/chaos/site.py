@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -27,6 +28,8 @@ SETTINGS: dict[str, Mapping[str, object]] = {
 }
 SABOTAGE = Path(__file__).with_name("sabotage")
 CONNECTIONS = 60
+LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)  # the server
+NO_ANSWER = (*LOST, aiohttp.ClientError)  # of either
 UNSETTLED = """
     SELECT count(*)
       FROM jobsd.run r
@@ -91,7 +94,7 @@ class Node:
     async def is_ready(self) -> bool:
         try:
             return (await self.ask("GET", "/readyz", limit_s=1.0))[0] == 200
-        except (OSError, TimeoutError, aiohttp.ClientError):
+        except NO_ANSWER:
             return False
 
 
@@ -103,6 +106,7 @@ class Site:
         self.server = server
         self.log = folder / "effects"
         self.nodes: list[Node] = []
+        self.rescues = asyncio.Semaphore(len(NAMES) - 1)  # one node must be left that can
         self.server_turn = asyncio.Lock()  # who holds it may stop and start the server
 
     @property
@@ -110,10 +114,12 @@ class Site:
         """The server itself, past all proxies."""
         return self.server.url("jobsd")
 
-    @property
-    def registry(self) -> str:
-        """All jobs."""
-        return registry.toml(self.log)
+    async def reload(self, *, scheduled: bool = True) -> None:
+        """Have every node read the registry with all jobs."""
+        for node in self.nodes:
+            node.daemon.write(registry.toml(self.log, scheduled=scheduled))
+            async with node.turn:
+                node.daemon.signal(signal.SIGHUP)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[asyncpg.Connection]:
@@ -127,7 +133,7 @@ class Site:
     async def fetch(self, sql: str, *args: object) -> list[Any]:
         """Ask the server, again and again while it is away."""
         while True:
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            with suppress(*LOST):
                 async with self.connection() as con:
                     return list(await con.fetch(sql, *args, timeout=10))
             await asyncio.sleep(0.05)
@@ -163,7 +169,9 @@ class Site:
 async def site(folder: Path, sabotage: str = "") -> AsyncIterator[Site]:
     """Everything up, and down again at the end."""
     async with AsyncExitStack() as stack:
-        server = await asyncio.to_thread(OwnServer, folder / "postgres", {"max_connections": str(CONNECTIONS)})
+        (folder / "first").mkdir()
+        settings = {"max_connections": str(CONNECTIONS)}
+        server = await asyncio.to_thread(OwnServer, folder / "first", folder / "postgres", settings)
         here = Site(folder, server)
         stack.callback(lambda: here.server.stop())
         await server.database()
@@ -185,6 +193,9 @@ async def site(folder: Path, sabotage: str = "") -> AsyncIterator[Site]:
                 node.closing = True
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
+            for pid in here.children():  # none, unless a promise was broken
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _daemon(name: str, proxy: Proxy, log: Path, sabotage: str) -> Daemon:
