@@ -38,16 +38,18 @@ def example(kind: str, number: int = 0) -> str:
 @pytest.fixture
 async def here(db: Db) -> AsyncIterator[Site]:
     async with site(db, JOBS) as started:
-        await db.execute("CREATE TABLE course (id integer, title text)")
+        await db.execute("CREATE TABLE public.course (id integer, title text)")
         yield started
 
 
 async def test_the_transaction_in_sql(here: Site) -> None:
-    await here.db.execute(example("sql"))
+    connection = await asyncpg.connect(here.db.url)  # a program's own: ours look for tables in the schema alone
+    await connection.execute(example("sql"))
+    await connection.close()
 
     row = await here.db.fetchrow("SELECT lock_key, priority, tags FROM jobsd.runs")
     assert tuple(row or ()) == ("course:7", 3, '{"language": "fr"}')
-    assert await here.db.fetchval("SELECT title FROM course") == "Algebra"
+    assert await here.db.fetchval("SELECT title FROM public.course") == "Algebra"
 
 
 async def test_the_transaction_in_python(here: Site) -> None:
