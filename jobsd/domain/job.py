@@ -3,12 +3,15 @@
 import hashlib
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import orjson
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -115,11 +118,20 @@ class Runbook(Strict):
     owner: str = Field("", description="whom to ask")
 
 
+def parse_address(value: str) -> str:
+    """An HTTP address as it is. Raises `ValueError`, worded for the file's author, when nothing can be asked there."""
+    with suppress(ValueError):  # of a host in brackets, or a port, that is none
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return value
+    raise ValueError(f'expected an address, like "https://host/path", got "{value}"')
+
+
 class HttpSpec(Strict):
     """A request. A 2xx answer completes the run, any other fails it."""
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = Field("GET", description="HTTP method")
-    url: str = Field(description="http:// or https://; may hold ${VAR}")
+    url: Annotated[str, AfterValidator(parse_address)] = Field(description="http:// or https://; may hold ${VAR}")
     headers: Mapping[str, str] = Field({}, description="added to jobsd's own")
     body: str | Mapping[str, Any] | None = Field(
         None, description="text, or a table sent as JSON; absent: the parameters"

@@ -29,3 +29,9 @@ def _of(job: JobDefinition) -> Iterator[tuple[str, str, str]]:
     if job.external and job.restartable:
         way_out = "a program that falls silent is retried as its retry says"
         yield "restartable", "jobsd cannot start an external job's program again", way_out
+    if "isolation" in said and job.handler is None:
+        yield "isolation", f"says where a handler runs, and this job has {job.kind}", "leave it out"
+    if job.needs and job.schedule is None:
+        yield "needs", "due slots wait for other jobs, and this job has no schedule", "give it one, or leave this out"
+    if "needs_within" in said and not job.needs:
+        yield "needs_within", "how long due slots wait, and for no job", 'say which: needs = ["JOB"]'

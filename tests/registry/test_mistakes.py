@@ -306,6 +306,55 @@ progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert,
           a program that falls silent is retried as its retry says
         """,
     ),
+    "E0228 keys that say nothing where they stand": (
+        """
+        [jobs.a]
+        command = ["true"]
+        isolation = "process"
+        [jobs.b]
+        command = ["true"]
+        needs = ["a"]
+        [jobs.c]
+        command = ["true"]
+        schedule = { every = "5m" }
+        needs_within = "1h"
+        """,
+        """
+        error[E0228]: jobs.a.isolation: says where a handler runs, and this job has command
+          --> jobsd.toml:3:13
+         3 | isolation = "process"
+           |             ^^^^^^^^^
+          leave it out
+        error[E0228]: jobs.b.needs: due slots wait for other jobs, and this job has no schedule
+          --> jobsd.toml:6:9
+         6 | needs = ["a"]
+           |         ^^^^^
+          give it one, or leave this out
+        error[E0228]: jobs.c.needs_within: how long due slots wait, and for no job
+          --> jobsd.toml:10:16
+         10 | needs_within = "1h"
+            |                ^^^^
+          say which: needs = ["JOB"]
+        """,
+    ),
+    "E0205 an address that nobody can be asked at": (
+        """
+        [jobs.a]
+        http = { url = "db1/health" }
+        [jobs.b]
+        http = { url = "http://[::1/x" }
+        """,
+        """
+        error[E0205]: jobs.a.http.url: expected an address, like "https://host/path", got "db1/health"
+          --> jobsd.toml:2:16
+         2 | http = { url = "db1/health" }
+           |                ^^^^^^^^^^^^
+        error[E0205]: jobs.b.http.url: expected an address, like "https://host/path", got "http://[::1/x"
+          --> jobsd.toml:4:16
+         4 | http = { url = "http://[::1/x" }
+           |                ^^^^^^^^^^^^^^^
+        """,
+    ),
     "E0229 a request to a metadata service, and a channel to nowhere": (
         """
         [jobs.a]
@@ -516,12 +565,14 @@ progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert,
         [jobs.a]
         command = ["true"]
         needs = ["b"]
+        schedule = { every = "5m" }
         [jobs.b]
         command = ["true"]
         schedule = { after = ["c"] }
         [jobs.c]
         command = ["true"]
         needs = ["a", "c"]
+        schedule = { every = "5m" }
         """,
         """
         error[E0218]: jobs wait for each other in a circle: a -> b -> c -> a
@@ -529,9 +580,9 @@ progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert,
          3 | needs = ["b"]
            |          ^^^
         error[E0218]: jobs wait for each other in a circle: c -> c
-          --> jobsd.toml:9:15
-         9 | needs = ["a", "c"]
-           |               ^^^
+          --> jobsd.toml:10:15
+         10 | needs = ["a", "c"]
+            |               ^^^
         """,
     ),
     "E0219 the key of a job that does not know": (
