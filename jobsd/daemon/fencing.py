@@ -17,6 +17,8 @@ from jobsd.store.history import Ended
 from jobsd.store.locks import Key
 
 FENCED_S = 60.0  # work that does not end for so long after the node was fenced ends the process
+ROUND_S = 10.0  # it shows that it lives
+WRITE_S = 5.0  # then another look whether the new session still stands
 
 
 class Fencing:
@@ -28,11 +30,12 @@ class Fencing:
         self._rescuer = rescuer
         self._on_change = on_change
         self._lease: asyncio.TimerHandle | None = None
+        self._anew = False  # between being fenced and standing again
         self._fenced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @property
     def fenced(self) -> bool:
-        return self._fenced.done()
+        return self._anew or self._fenced.done()
 
     def renewed(self, until_ns: int) -> None:
         """The lease goes to this instant of CLOCK_BOOTTIME: its end is watched from here, besides by the guardians."""
@@ -70,27 +73,47 @@ class Fencing:
     async def run(self) -> None:
         """Each time the node is fenced: end everything it runs, wait until it is gone and settled, register anew."""
         while True:
-            reason = await asyncio.shield(self._fenced)
-            self._here.pulse.advance("lock session", FENCED_S)
-            self._on_change()
-            self._workers.stop(Lost(f"the node fenced itself: {reason}"))
-            async with asyncio.timeout(FENCED_S):
-                await self._workers.ended()
-            self._fenced = asyncio.get_running_loop().create_future()
-            await self._register_anew()
-            self._on_change()
+            self._advance(ROUND_S)
+            await asyncio.wait({self._fenced}, timeout=ROUND_S)
+            if self._fenced.done():
+                await self._begin_anew(self._fenced.result())
 
-    async def _register_anew(self) -> None:
-        """For as long as it takes, whatever keeps the server from letting us in."""
+    async def _begin_anew(self, reason: str) -> None:
+        self._anew = True
+        self._on_change()
+        self._advance(FENCED_S)
+        self._here.pulse.advance("lock session", FENCED_S)
+        self._workers.stop(Lost(f"the node fenced itself: {reason}"))
+        async with asyncio.timeout(FENCED_S):
+            await self._workers.ended()
         wait_s = 0.2
-        while True:
-            try:
-                if not self._here.keeper.registered:
-                    await self._here.keeper.open()
-                self._here.db.mistrust(self._here.keeper.timeline)
-                await self._workers.idle()  # what it ran is settled by itself, not by its own successor
-                return await self._rescuer.rescue_predecessors()
-            except (Unavailable, JobsdError) as gone:
-                self._here.observe(DatabaseTrouble("fence", str(gone)))
-                await asyncio.sleep(jittered(wait_s))
-                wait_s = min(5.0, wait_s * 2)
+        while not await self._registered():
+            self._advance(wait_s)
+            await asyncio.sleep(jittered(wait_s))
+            wait_s = min(5.0, wait_s * 2)
+        self._anew = False
+        self._on_change()
+
+    async def _registered(self) -> bool:
+        """Whether a new node stands, which takes as long as the server does not let us in.
+
+        What the old one ran is settled first, by those who know how it ended.
+        """
+        keeper = self._here.keeper
+        try:
+            if not keeper.registered:
+                self._fenced = asyncio.get_running_loop().create_future()
+                await keeper.open()
+            self._here.db.mistrust(keeper.timeline)
+            async with asyncio.timeout(WRITE_S):
+                await self._workers.idle()
+            await self._rescuer.rescue_predecessors()
+        except TimeoutError:  # the settler says what it waits for
+            return False
+        except (Unavailable, JobsdError) as gone:
+            self._here.observe(DatabaseTrouble("fence", str(gone)))
+            return False
+        return True
+
+    def _advance(self, within_s: float) -> None:
+        self._here.pulse.advance("fence", allowed_s=within_s + 30.0)

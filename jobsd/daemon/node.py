@@ -23,6 +23,7 @@ from jobsd.engine.rescuer import Rescuer
 from jobsd.engine.scheduler import Scheduler
 from jobsd.engine.sealer import Sealer
 from jobsd.engine.settler import Settler
+from jobsd.engine.spool import Spool
 from jobsd.engine.stale import StaleSweep
 from jobsd.engine.stall import StallWatch, blocked_alert
 from jobsd.engine.steward import Steward
@@ -63,7 +64,8 @@ class Node:
         self.parts = parts
         self.registry = registry
         self.here = Here(parts.db, keeper, pulse, parts.observe, parts.who)
-        self.settler = Settler(self.here)
+        self.spool = Spool(parts.state_dir / "spool", parts.observe)
+        self.settler = Settler(self.here, self.spool)
         self.guardians = Guardians(parts.state_dir)
         self.workers = Workers(settings.daemon.slots, keeper, self.settler, parts.observe)
         self.claimer = Claimer(self.here, self.workers)
@@ -95,6 +97,7 @@ class Node:
         keeper.on_fenced = self.fencing.on_fenced
         self.workers.prepare = self.prepared.execution
         self.workers.policy = self.rescuer.policy = self.prepared.policy
+        self.rescuer.in_hand = self.workers.will_settle
         self.workers.on_free = self.rescuer.on_rescued = self.claimer.wake
         self.settler.on_ended = self._on_ended
         self.settler.on_refused = self.alerter.wake
@@ -109,6 +112,7 @@ class Node:
     async def open(self) -> None:
         """Prove the lock session, settle what earlier starts left, register the jobs."""
         await self.here.keeper.open()
+        await self.settler.recover()
         await self.scheduler.note_downtime()
         await self.rescuer.rescue_predecessors()
         await self.load(self.registry)

@@ -36,7 +36,7 @@ from jobsd.web.api.events import FEED
 from jobsd.web.deps import Deps
 from jobsd.web.listen import Addresses, listening
 from jobsd.web.patience import Patience
-from jobsd.web.vitals import LoopAge, Vitals
+from jobsd.web.vitals import LoopAge, Unwritten, Vitals
 
 STATUS_S = 5.0
 LAST_WORDS_S = 1.0  # for a slow reader of the log, at the end
@@ -240,6 +240,7 @@ class _Daemon:
     def _metrics(self) -> tuple[bytes, str]:
         metrics = self.node.parts.metrics
         metrics.loops({loop: beat.age_s for loop, beat in self.node.here.pulse.beats().items()})
+        metrics.unwritten(self.node.settler.unwritten, self.node.spool.kept)
         return metrics.render()
 
     def _vitals(self) -> Vitals:
@@ -251,7 +252,12 @@ class _Daemon:
             state_dir=self.node.parts.state_dir,
             reload=self.reloader.last,
             log_lines_lost=logs.lost_recently(),
+            unwritten=self._unwritten(),
         )
+
+    def _unwritten(self) -> Unwritten:
+        settler, spool = self.node.settler, self.node.spool
+        return Unwritten(settler.unwritten, settler.oldest_s, spool.kept, settler.refused, spool.error)
 
     # -- signals ----------------------------------------------------------------------------------------------------
 

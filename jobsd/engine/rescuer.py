@@ -38,6 +38,7 @@ class Seen:
 class Rescuer:
     def __init__(self, here: Here, lease: LeaseSettings) -> None:
         self.policy: Callable[[str], SettlePolicy]  # set by the daemon
+        self.in_hand: Callable[[ClaimedRun], bool] = lambda _run: False  # this process settles it itself
         self.on_rescued: Callable[[], None] = lambda: None
         self._here = here
         self._rescue_s = lease.rescue.total_seconds()
@@ -62,7 +63,10 @@ class Rescuer:
             try:
                 if self._here.keeper.up:
                     await self._look()
+                else:
+                    self._seen.clear()  # a beat that could not be seen did not stand still
             except Unavailable as gone:
+                self._seen.clear()
                 self._here.observe(DatabaseTrouble("rescuer", str(gone)))
             self._here.pulse.advance("rescuer")
             await asyncio.sleep(min(LOOK_S, self._rescue_s / 4))
@@ -111,7 +115,10 @@ class Rescuer:
             await self._settle(node, name, evidence)
 
     async def _settle(self, node: NodeId, name: str, evidence: Mapping[str, object]) -> None:
-        """With the dead node's lock in hand, so that its session is surely gone, settle all it ran."""
+        """With the dead node's lock in hand, so that its session is surely gone, settle all it ran.
+
+        But for what this very process ran before it was fenced and has an outcome for: that is the settler's.
+        """
         if not await self._here.keeper.ask(lambda lock: _take(lock, node)):
             return  # its session is just being ended, or another rescuer is at work: next look
         try:
@@ -119,7 +126,8 @@ class Rescuer:
             reason = f"node {name} is gone: {evidence.get('proof', 'it stopped')}"
             now = self._here.keeper.now()
             ended = []
-            left = await runs.running_on(self._here.db, node)  # some have just been committed by their own job
+            running = await runs.running_on(self._here.db, node)  # some have just been committed by their own job
+            left = [run for run in running if not self.in_hand(run)]
             asked = await forced.among(self._here.db, left)
             for run in left:
                 lost = Lost(reason, {**evidence, **sessions.get(run.id, {})})

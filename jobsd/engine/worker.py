@@ -113,6 +113,11 @@ class Workers:
         """What has a place here. For any thread: made in one step."""
         return frozenset(self._running)
 
+    def will_settle(self, run: ClaimedRun) -> bool:
+        """Whether this attempt's outcome, known or still to come, is written from here."""
+        each = self._running.get(run.id)
+        return each is not None and each.run.fence == run.fence and not each.settled
+
     def is_settled(self, run_id: RunId) -> bool:
         """Whether it ignored its end: its run is settled, only its place and its locks are still taken."""
         each = self._running.get(run_id)

@@ -82,6 +82,10 @@ class Metrics:
             "jobsd_loop_last_advance_timestamp_seconds", "When a loop last advanced.", ["loop"], registry=own
         )
         self._loop_lag = Gauge("jobsd_event_loop_lag_seconds", "How late the event loop answers.", registry=own)
+        self._unwritten = Gauge(
+            "jobsd_unwritten_settlements", "Outcomes that the database has not taken yet.", registry=own
+        )
+        self._spooled = Gauge("jobsd_spooled_settlements", "Of them, those on disk for the next start.", registry=own)
         self._lock_session = Gauge("jobsd_lock_session_up", "1 while the lock session is proven.", registry=own)
         self._reload = Gauge("jobsd_config_last_reload_success", "1 if the last reload was accepted.", registry=own)
         self._reload.set(1)
@@ -166,6 +170,11 @@ class Metrics:
         now = time.time()
         for loop, age_s in ages.items():
             self._loops.labels(loop).set(now - age_s)
+
+    def unwritten(self, count: int, spooled: int) -> None:
+        """Settlements that wait for the database, and how many of them are in the spool."""
+        self._unwritten.set(count)
+        self._spooled.set(spooled)
 
     def successes(self, at: Mapping[str, float]) -> None:
         """When each job last completed, as Unix time: from the database, once at the start."""

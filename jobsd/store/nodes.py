@@ -27,6 +27,11 @@ PREDECESSORS = """
       FROM jobsd.node
      WHERE instance = $1 AND host = $2 AND id <> $3 AND state = 'live'
 """
+EARLIER = """
+    SELECT id
+      FROM jobsd.node
+     WHERE id = ANY ($1::integer[]) AND instance = $2
+"""
 LIVE = """
     SELECT id, name, beat, beat_at
       FROM jobsd.node
@@ -103,6 +108,11 @@ async def beat(session: Session, node: NodeId) -> datetime | None:
 async def predecessors(db: Db, who: Identity, node: NodeId) -> list[OtherNode]:
     """Earlier starts on the same host and state directory that the database still counts as live."""
     return [_other(row) for row in await db.fetch(PREDECESSORS, who.instance, who.host, node)]
+
+
+async def earlier(db: Db, who: Identity, ids: Sequence[NodeId]) -> set[NodeId]:
+    """Those of `ids` that are starts on the same state directory, and so of the same database."""
+    return {NodeId(row["id"]) for row in await db.fetch(EARLIER, ids, who.instance)}
 
 
 async def live(db: Db, node: NodeId) -> list[OtherNode]:

@@ -3,6 +3,7 @@
 `/livez` says that the event loop answers, `/readyz` that work gets done, `/healthz` how well and what to do about it.
 """
 
+import os
 import resource
 import shutil
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from jobsd.web.vitals import Answer, Reload, Vitals
+from jobsd.web.vitals import Answer, Reload, Unwritten, Vitals
 
 SLOW_S = 0.5
 BACKLOG_S = 300.0  # a due run of an enabled job should not wait longer
+UNWRITTEN_S = 5.0  # a settlement should not wait longer for the database
 DISK_LOW, DISK_CRITICAL = 0.10, 0.05  # free
 MEMORY_HIGH, MEMORY_CRITICAL = 500 << 20, 2000 << 20  # resident bytes of the daemon itself
 
@@ -80,6 +82,7 @@ def health(vitals: Vitals, answer: Answer) -> Health:
         "lock_session": _lock_session(vitals),
         "loops": _loops(vitals),
         "queue": _queue(answer),
+        "settlements": _settlements(vitals.unwritten),
         "disk": _disk(vitals.state_dir),
         "memory": _memory(),
         "log": _log(vitals.log_lines_lost),
@@ -99,7 +102,8 @@ WAYS_OUT: Mapping[str, str] = {
     "lock_session": "look for the reason in the log; without its lock session this node starts nothing",
     "loops": "a loop stands still: see what blocks it with SIGUSR1 and the log; systemd restarts a hung daemon",
     "queue": "runs wait: more [daemon] slots or another node; jobsd job why JOB tells what holds one back",
-    "disk": "make room on the disk of the state directory",
+    "settlements": "the database takes no outcomes: is its disk full, is it read-only? they are kept, with their locks",
+    "disk": "make room on the disk of the state directory, and let the daemon write there",
     "memory": 'the daemon itself grows: jobs that need much belong in a process of their own (isolation = "process")',
     "log": "what reads the daemon's stderr is slow or gone, or its disk is full; jobs go on, lines of the log are lost",
     "reload": "the edited configuration was refused, the old one is in force: jobsd check",
@@ -147,6 +151,19 @@ def _queue(answer: Answer) -> Component:
     )
 
 
+def _settlements(unwritten: Unwritten) -> Component:
+    late = unwritten.oldest_s > UNWRITTEN_S
+    text = f"{unwritten.count} to be written" if unwritten.count else "all written"
+    text += f", the oldest for {unwritten.oldest_s:.0f} s" if late else ""
+    text += f"; the database refuses: {unwritten.refused}" if unwritten.refused else ""
+    text += f"; not kept on disk: {unwritten.spool_error}" if unwritten.spool_error else ""
+    return Component(
+        verdict=Verdict.DEGRADED if late or unwritten.spool_error else Verdict.HEALTHY,
+        text=text,
+        figures={"unwritten": unwritten.count, "spooled": unwritten.spooled, "oldest_s": unwritten.oldest_s},
+    )
+
+
 def _disk(folder: Path) -> Component:
     try:
         usage = shutil.disk_usage(folder)
@@ -155,6 +172,9 @@ def _disk(folder: Path) -> Component:
     free = usage.free / usage.total if usage.total else 0.0
     text = f"{free:.0%} free"
     figures = {"free_bytes": usage.free, "total_bytes": usage.total}
+    if not os.access(folder, os.W_OK):
+        text = "the state directory cannot be written to: outcomes that wait for the database are in memory alone"
+        return Component(verdict=Verdict.DEGRADED, text=text, figures=figures)
     return Component(verdict=_below(free, DISK_LOW, DISK_CRITICAL), text=text, figures=figures)
 
 

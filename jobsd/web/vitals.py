@@ -36,6 +36,17 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True)
+class Unwritten:
+    """Settlements that the database has not taken yet, the oldest for so long; how many of them are on disk."""
+
+    count: int = 0
+    oldest_s: float = 0.0
+    spooled: int = 0
+    refused: str = ""  # why the database took nothing at the last try
+    spool_error: str = ""  # why the spool did not
+
+
+@dataclass(frozen=True, slots=True)
 class Vitals:
     """What the daemon knows of itself without asking anybody."""
 
@@ -45,6 +56,7 @@ class Vitals:
     state_dir: Path
     reload: Reload | None = None
     log_lines_lost: int = 0  # nought when the last was long ago
+    unwritten: Unwritten = Unwritten()
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ METRICS = (
     "jobsd_loop_last_advance_timestamp_seconds",
     "jobsd_event_loop_lag_seconds",
     "jobsd_lock_session_up",
+    "jobsd_unwritten_settlements",
+    "jobsd_spooled_settlements",
     "jobsd_config_last_reload_success",
     "jobsd_alerts_total",
 )

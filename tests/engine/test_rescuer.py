@@ -175,3 +175,46 @@ async def test_a_row_that_a_stranger_holds_keeps_no_other_run_of_a_dead_node_fro
 
     assert waiting == "running"
     assert row["state"] == "failed"
+
+
+@pytest.mark.req("P7", "P5")
+@pytest.mark.fault(4)
+async def test_the_time_in_which_the_beats_could_not_be_seen_proves_nothing(db: Db) -> None:
+    async with node(db, "one") as one, node(db, "two") as two:
+        await claimed_by(one)
+        freeze(one)
+        made = rescuer(two)
+        await made._look()
+        two.keeper.up = False  # as in an outage, in which no beat of "one" could have come through either
+        looking = asyncio.create_task(made.run())
+        await asyncio.sleep(0)
+        looking.cancel()
+        two.keeper.up = True
+
+        assert made._seen == {}
+
+
+@pytest.mark.req("P5", "P7")
+@pytest.mark.fault(14)
+async def test_a_run_whose_outcome_is_in_this_process_s_hands_is_not_settled_as_lost_with_its_old_node(db: Db) -> None:
+    async with node(db, "one") as one, node(db, "two") as two:
+        run = await claimed_by(one)
+        freeze(one)
+        made = rescuer(two)
+        held = True
+        made.in_hand = lambda _run: held
+        rescues = 0
+
+        def on_rescued() -> None:
+            nonlocal rescues
+            rescues += 1
+
+        made.on_rescued = on_rescued
+        while not rescues:
+            await made._look()
+            await asyncio.sleep(0.01)
+        state = await db.fetchval("SELECT state FROM jobsd.run WHERE id = $1", run)
+        held = False
+        row = await until_settled(made, db, run)
+
+    assert (state, row["state"], row["error_kind"]) == ("running", "failed", "lost")

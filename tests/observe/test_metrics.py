@@ -37,6 +37,8 @@ NAMES = {  # 2-design, "Metrics": name, type, labels
     "jobsd_loop_last_advance_timestamp_seconds": ("gauge", {"loop"}),
     "jobsd_event_loop_lag_seconds": ("gauge", set()),
     "jobsd_lock_session_up": ("gauge", set()),
+    "jobsd_unwritten_settlements": ("gauge", set()),
+    "jobsd_spooled_settlements": ("gauge", set()),
     "jobsd_config_last_reload_success": ("gauge", set()),
     "jobsd_alerts_total": ("counter", {"type", "result"}),
 }

@@ -34,9 +34,8 @@ async def test_a_daemon_that_works_is_alive_ready_and_healthy(served: Site) -> N
 
     assert (live, ready, readiness_["ready"]) == (200, 200, True)
     assert set(readiness_["checks"]) == {"loops", "lock_session", "database", "draining"}
-    assert {"database", "lock_session", "loops", "queue", "disk", "memory", "log", "reload"} == set(
-        health_["components"]
-    )
+    expected = {"database", "lock_session", "loops", "queue", "settlements", "disk", "memory", "log", "reload"}
+    assert set(health_["components"]) == expected
     assert health_["components"]["loops"]["figures"] == {"claimer_age_s": 0.1, "scheduler_age_s": 0.2}
 
 
