@@ -74,6 +74,7 @@ async def agree(db: Db) -> dict[int, tuple[str, int]]:
     return {row["id"]: (row["state"], row["effects"]) for row in rows}
 
 
+@pytest.mark.fault(1, 37)
 @pytest.mark.req("P9", "P7", "P4")
 @pytest.mark.parametrize("again", [False, True], ids=["once", "restartable"])
 async def test_effect_and_settlement_agree_wherever_kill_9_strikes(daemon: Start, db: Db, again: bool) -> None:
@@ -105,6 +106,7 @@ async def test_effect_and_settlement_agree_wherever_kill_9_strikes(daemon: Start
     await eventually(lambda: locked(db), 0)
 
 
+@pytest.mark.fault(2)
 @pytest.mark.req("P9", "P7", "P4")
 async def test_a_frozen_nodes_transactions_come_too_late_and_the_rescued_runs_have_their_effect_once(
     daemon: Start, db: Db

@@ -75,11 +75,12 @@ def _status(pid: int) -> str:
         return "State:\tZ"
 
 
+@pytest.mark.fault(1, 26, 37)
 @pytest.mark.req("P7", "C4", "C6", "P8")
 async def test_runs_of_every_kind_that_kill_9_cut_are_lost_by_the_next_start_with_an_alert_and_nothing_lives_on(
     daemon: Start, db: Db, hook: Webhook
 ) -> None:
-    await db.execute("CREATE TABLE slow AS SELECT 1")
+    await db.execute("CREATE TABLE public.slow AS SELECT 1")
     first = await daemon(jobs(hook, "retry = { attempts = 3 }"))
     pids = await in_the_middle(first, db, hook)
     assert living(pids) == pids
@@ -101,16 +102,17 @@ async def test_runs_of_every_kind_that_kill_9_cut_are_lost_by_the_next_start_wit
     assert told["runs"] == len(KINDS)
 
 
+@pytest.mark.fault(1, 37)
 @pytest.mark.req("P7", "P8", "C4")
 async def test_restartable_runs_that_kill_9_cut_are_queued_again_and_complete_without_using_a_retry(
     daemon: Start, db: Db, hook: Webhook
 ) -> None:
-    await db.execute("CREATE TABLE slow AS SELECT 1")
+    await db.execute("CREATE TABLE public.slow AS SELECT 1")
     node = await daemon(jobs(hook, "restartable = true"))
     pids = await in_the_middle(node, db, hook)
 
     await node.kill9()
-    await db.execute("DELETE FROM slow")
+    await db.execute("DELETE FROM public.slow")
     hook.hang.set()
     await node.start()
 
@@ -127,6 +129,7 @@ async def test_restartable_runs_that_kill_9_cut_are_queued_again_and_complete_wi
     assert [row["act"] for row in acts] == ["queued", "started", "requeued", "started", "completed"]
 
 
+@pytest.mark.fault(1, 37)
 @pytest.mark.req("P7", "P4")
 async def test_a_daemon_that_is_killed_between_claim_and_settlement_again_and_again_ends_every_run_once(
     daemon: Start, db: Db

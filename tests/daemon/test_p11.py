@@ -31,6 +31,7 @@ retry = { attempts = 1, base = "10ms", cap = "10ms" }
 """ + "".join(f'[jobs.{way}]\nhandler = "tests.daemon.work:misbehaves"\nparams = {{ how = "{way}" }}\n' for way in WAYS)
 
 
+@pytest.mark.fault(28, 29)
 @pytest.mark.req("P11")
 async def test_the_daemon_goes_on_whatever_a_job_raises_returns_or_writes(daemon: Start, db: Db) -> None:
     node = await daemon(JOBS)
@@ -79,6 +80,7 @@ async def test_runs_that_are_due_again_the_moment_they_fail_never_get_a_lock_tha
     await eventually(lambda: locked(db), 0)
 
 
+@pytest.mark.fault(25)
 @pytest.mark.req("P11", "C6")
 async def test_a_job_that_blocks_the_loop_is_named_with_its_frame_while_it_does_and_alerted(
     daemon: Start, db: Db
@@ -98,6 +100,7 @@ async def test_a_job_that_blocks_the_loop_is_named_with_its_frame_while_it_does_
     await node.traced("tick often", times=ticked + 1)
 
 
+@pytest.mark.fault(23)
 @pytest.mark.req("P11", "P3", "P8")
 async def test_work_that_ignores_its_timeout_is_failed_and_keeps_lock_and_place_until_it_ends_so_its_retry_waits(
     daemon: Start, db: Db

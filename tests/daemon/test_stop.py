@@ -125,6 +125,7 @@ async def test_the_third_signal_leaves_at_once_and_the_next_start_settles(daemon
     assert await node.stop() == 0
 
 
+@pytest.mark.fault(23)
 @pytest.mark.req("C5", "P3", "P11")
 async def test_work_that_ignores_its_end_does_not_hold_the_daemon_for_ever_and_its_lock_goes_only_with_the_process(
     daemon: Start, db: Db

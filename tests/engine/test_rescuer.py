@@ -45,6 +45,7 @@ async def until_settled(made: Rescuer, db: Db, run: int) -> Any:
     return row
 
 
+@pytest.mark.fault(1)
 @pytest.mark.req("P7", "C4", "C6")
 async def test_a_node_whose_beat_stands_still_is_declared_dead_and_its_run_settled_with_the_evidence(db: Db) -> None:
     async with node(db, "one") as one, node(db, "two") as two:
@@ -101,6 +102,7 @@ async def test_a_beat_that_moves_in_the_last_moment_wins_over_the_declaration(db
     assert not declared
 
 
+@pytest.mark.fault(2)
 @pytest.mark.req("P4", "P7")
 async def test_what_a_thawed_node_writes_is_refused_and_kept(db: Db) -> None:
     from datetime import UTC, datetime

@@ -132,6 +132,7 @@ async def test_parameters_too_long_for_a_variable_are_refused_in_words(bench: Be
 
 
 @pytest.mark.req("P11")
+@pytest.mark.fault(28)
 async def test_a_flood_of_200_mb_is_drained_and_only_its_end_is_kept(bench: Bench) -> None:
     flood = "head -c 200000000 /dev/zero | tr '\\0' 'x'; echo; echo the end"
     execution = bench.execution(command=["sh", "-c", flood], output="4KiB")
@@ -154,6 +155,7 @@ def cpu_s() -> float:
 
 
 @pytest.mark.req("P11")
+@pytest.mark.fault(28)
 async def test_binary_output_becomes_text_that_postgresql_takes(bench: Bench) -> None:
     outcome = await execute(bench.execution(command=["printf", r"a\0b\377\376\033[31mc\303\251\303"]))
 
@@ -161,6 +163,7 @@ async def test_binary_output_becomes_text_that_postgresql_takes(bench: Bench) ->
 
 
 @pytest.mark.req("P11")
+@pytest.mark.fault(28)
 async def test_the_kept_end_does_not_begin_within_a_character(bench: Bench) -> None:
     outcome = await execute(bench.execution(command=["printf", "%s", "é" * 100], output=51))
 
@@ -180,6 +183,7 @@ async def test_memory_and_cpu_of_the_whole_tree_are_accounted(bench: Bench) -> N
 
 
 @pytest.mark.req("P11")
+@pytest.mark.fault(26)
 async def test_the_kernel_takes_a_job_before_the_daemon_when_memory_is_short(bench: Bench) -> None:
     outcome = await execute(bench.execution(command=["cat", "/proc/self/oom_score_adj"]))
 

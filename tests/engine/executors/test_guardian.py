@@ -47,6 +47,7 @@ async def daemon(state_dir: Path, argv: list[str], lease_s: float = 600.0) -> As
         await process.communicate()
 
 
+@pytest.mark.fault(1, 26)
 @pytest.mark.req("C4", "P7")
 async def test_a_killed_daemon_leaves_no_process_of_the_tree(tmp_path: Path) -> None:
     async with daemon(tmp_path, tree(tmp_path / "pids")) as process:
@@ -58,6 +59,7 @@ async def test_a_killed_daemon_leaves_no_process_of_the_tree(tmp_path: Path) -> 
     assert alive(pids) == []
 
 
+@pytest.mark.fault(2)
 @pytest.mark.req("P3", "P7")
 async def test_a_frozen_daemons_tree_dies_when_the_lease_is_over_and_not_before(tmp_path: Path) -> None:
     async with daemon(tmp_path, tree(tmp_path / "pids"), lease_s=2.0) as process:
@@ -110,6 +112,7 @@ async def test_nothing_starts_while_a_successor_takes_over(bench: Bench, tmp_pat
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.fault(27)
 @pytest.mark.req("P11", "C3")
 async def test_a_command_that_ignores_term_is_killed_with_its_whole_tree(bench: Bench, tmp_path: Path) -> None:
     deaf = ["sh", "-c", f"trap '' TERM; {TREE.replace('PIDS', str(tmp_path / 'pids'))}; while :; do sleep 1; done"]
@@ -177,6 +180,7 @@ async def test_what_outlives_the_command_is_ended_before_the_run_is_over(bench: 
     assert alive(await pids_in(tmp_path / "pids", 1)) == []
 
 
+@pytest.mark.fault(26)
 @pytest.mark.req("P3", "P11")
 async def test_a_tree_that_keeps_forking_away_is_caught(bench: Bench, tmp_path: Path) -> None:
     runner = f"""

@@ -68,6 +68,7 @@ async def test_a_result_that_cannot_be_stored_fails_the_run(bench: Bench, what: 
 
 
 @pytest.mark.req("P11", "C3")
+@pytest.mark.fault(24)
 async def test_a_function_blocked_in_native_code_is_killed_with_what_it_started(bench: Bench, tmp_path: Path) -> None:
     work = asyncio.create_task(run(bench, "blocks", pids=str(tmp_path / "pids")))
     await bench.report.heard("begun")

@@ -60,6 +60,7 @@ async def test_a_handler_knows_its_execution_and_reports_by_its_context(bench: B
 
 @pytest.mark.req("P11", "B8")
 @pytest.mark.parametrize("what", RAISED)
+@pytest.mark.fault(29)
 async def test_whatever_a_handler_raises_is_a_failure_word_for_word(bench: Bench, what: str) -> None:
     outcome = failed(await run(bench, "raises", what=what))
 
@@ -88,6 +89,7 @@ def test_the_daemons_own_loop_survives_it_too(what: str, tmp_path: Any) -> None:
 
 
 @pytest.mark.req("P11")
+@pytest.mark.fault(29)
 async def test_a_recursion_without_end_is_a_failure(bench: Bench) -> None:
     outcome = failed(await run(bench, "recurses"))
 
@@ -96,6 +98,7 @@ async def test_a_recursion_without_end_is_a_failure(bench: Bench) -> None:
 
 
 @pytest.mark.req("P11", "B8")
+@pytest.mark.fault(29)
 async def test_a_huge_error_keeps_its_head_and_its_tail(bench: Bench) -> None:
     outcome = failed(await run(bench, "raises_huge"))
 
@@ -141,6 +144,7 @@ async def test_a_cancelled_handler_cleans_up_before_the_execution_is_over(bench:
 
 
 @pytest.mark.req("P11")
+@pytest.mark.fault(23)
 async def test_an_execution_that_ignores_its_cancellation_is_over_only_when_it_truly_ends(bench: Bench) -> None:
     work = asyncio.create_task(run(bench, "ignores_cancellation", name="one"))
     await bench.report.heard("begun")

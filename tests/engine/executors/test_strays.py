@@ -10,6 +10,7 @@ from jobsd.engine.executors.base import execute
 from tests.engine.executors.bench import TREE_SIZE, Bench, alive, failed, guardians_of, pids_in, tree
 
 
+@pytest.mark.fault(26)
 @pytest.mark.req("P3", "P11")
 async def test_a_guardian_that_is_killed_takes_its_tree_with_it(bench: Bench, tmp_path: Path) -> None:
     work = asyncio.create_task(execute(bench.execution(command=tree(tmp_path / "pids"))))
