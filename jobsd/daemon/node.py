@@ -45,7 +45,7 @@ class Parts:
     """What a node is made of that outlives it."""
 
     db: Db
-    lock_url: str  # past a pooler, if there is one
+    lock_url: str  # past a pooler, if there is one: for what needs a session of its own
     who: Identity
     state_dir: Path
     metrics: Metrics
@@ -77,7 +77,7 @@ class Node:
         self.alerter = Alerter(parts.db, tellers, settings.alerts, parts.observe, registry.jobs)
         self.listener = wake.Listener(parts.lock_url, parts.db.schema, parts.who.name, self._heard, self._deaf)
         self.stall = StallWatch(asyncio.get_running_loop(), parts.observe, parts.metrics.loop_lag, self._blocked)
-        self.prepared = Prepared(self.here, self.guardians, parts.db.url, lambda: self.registry)
+        self.prepared = Prepared(self.here, self.guardians, parts.lock_url, lambda: self.registry)
         self.fencing = Fencing(self.here, self.workers, self.rescuer, self._pause)
         self.sweep = StaleSweep(self.here, self.prepared.policy)
         self.sealer = Sealer(self.here)

@@ -69,10 +69,10 @@ async def serve(load: Callable[[], Registry], on_ready: Callable[[Ready], None] 
     async with AsyncExitStack() as stack:
         folder = state.state_dir(settings)
         instance = stack.enter_context(state.held(folder))
-        await _schema_is_current(url, settings, observe)
+        lock_url = settings.database.direct_url.get_secret_value() if settings.database.direct_url else url
+        await _schema_is_current(lock_url, settings, observe)
         who = state.identity(settings, instance)
         db = await stack.enter_async_context(_open(url, settings, who.name))
-        lock_url = settings.database.direct_url.get_secret_value() if settings.database.direct_url else url
         node = Node(Parts(db, lock_url, who, folder, metrics, redactor, observe), registry)
         return await _Daemon(node, load, on_ready, began_s).live(stack)
 

@@ -143,7 +143,7 @@ class Keeper:
 
     async def _open(self) -> None:
         self._pulse.advance("lock session")  # it does not hang: it tries
-        lock = await self._connect()
+        lock = await self._connect(alone=True)
         try:
             self.node = await nodes.register(lock.session, self.where.who, self.where.pools, self.where.registry)
             if not await locks.try_node(lock, self.node):
@@ -162,10 +162,10 @@ class Keeper:
         if lock is not self._lock:
             lock.session.con.terminate()
 
-    async def _connect(self) -> LockConnection:
+    async def _connect(self, *, alone: bool = False) -> LockConnection:
         name = f"jobsd lock {self.where.who.name}"
         deadline_s = self._lease.deadline.total_seconds()
-        lock = await locks.open_lock_connection(self.where.url, self.where.schema, name, deadline_s)
+        lock = await locks.open_lock_connection(self.where.url, self.where.schema, name, deadline_s, alone=alone)
         self._broken.clear()
         self._timeline = lock.server.timeline
         lock.session.con.add_termination_listener(lambda _con: self._broken.set())

@@ -32,7 +32,7 @@ class DatabaseSettings(Strict):
     """PostgreSQL: where it is, and how long to wait for it."""
 
     url: SecretStr | None = Field(None, description="PostgreSQL; DATABASE_URL comes first")
-    direct_url: SecretStr | None = Field(None, description="past a pooler, for the lock and listen sessions")
+    direct_url: SecretStr | None = Field(None, description="past a pooler, for lock, listen and job sessions")
     schema_name: str = Field("jobsd", alias="schema", pattern=r"^[a-z_][a-z0-9_]{0,62}$", description="the schema")
     pool: int = Field(4, ge=1, le=100, description="work connections")
     connect_timeout: Duration = Field(timedelta(seconds=15), description="how long start-up tries to reach the server")

@@ -5,7 +5,8 @@ connections ends it (docs/decisions/0002-own-connection-pool.md).
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +15,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from jobsd.domain.errors import Exit, JobsdError, problem
+from jobsd.store import pooler
 from jobsd.store.deadline import ReadOnly, Unavailable, answer, bounded, is_passing
 from jobsd.store.servers import HOST_S, Connection, Host, Servers, servers_of
 
@@ -37,14 +39,16 @@ async def connect(
     timeout_s: float = CONNECT_TIMEOUT_S,
     settings: Mapping[str, str] = MappingProxyType({}),
     path: str | None = OUR_PATH,
+    pooled: bool = True,
 ) -> Connection:
     """Open one connection to a server that takes writes, asking every host of `url` for it.
 
     Each host gets `HOST_S` seconds, or its share of `timeout_s` if that is less, and the last one what is left; its
     name is resolved anew. `path`: its search_path; None: as the database or role has it, for the code of jobs.
+    `pooled`: one through a pooler will do, and has the same settings in each transaction.
 
-    Raises `Unavailable`, as `ReadOnly` when no server takes writes, or `JobsdError` (E0302) when it cannot be tried
-    with such a URL.
+    Raises `Unavailable`, as `ReadOnly` when no server takes writes, or `JobsdError`: E0302 when it cannot be tried with
+    such a URL, E0307 for a pooler that will not do.
     """
     session = {"application_name": application_name, "timezone": "UTC", "jit": "off", **settings}
     if path is not None:
@@ -57,7 +61,7 @@ async def connect(
         left_s = until_s - monotonic()
         limit_s = left_s if host is hosts[-1] else min(HOST_S, timeout_s / len(hosts), left_s)
         try:
-            return await _connect(url, servers, host, session, limit_s)
+            return await _connect(url, servers, host, session, limit_s, pooled=pooled)
         except Unavailable as refused:
             refusals[host] = refused
     raise _together(refusals)
@@ -70,20 +74,14 @@ def _servers_of(url: str) -> Servers:
         raise _unusable(error) from error
 
 
-async def _connect(url: str, servers: Servers, host: Host, session: Mapping[str, str], timeout_s: float) -> Connection:
-    """Try one host. Raises `Unavailable`, `ReadOnly`, or `JobsdError` (E0302)."""
+async def _connect(
+    url: str, servers: Servers, host: Host, session: Mapping[str, str], timeout_s: float, *, pooled: bool
+) -> Connection:
+    """Try one host. Raises `Unavailable`, `ReadOnly`, or `JobsdError` (E0302, E0307)."""
     several = len(servers.hosts) > 1
     until_s = monotonic() + timeout_s
-    call = asyncpg.connect(
-        url,
-        host=host.name if several else None,
-        port=host.port if several else None,
-        timeout=timeout_s,
-        server_settings=dict(session),
-        target_session_attrs=SessionAttribute.any,  # whether it takes writes is asked below, of every host alike
-        connection_class=Connection,
-    )
-    con = await _opened(call, timeout_s)
+    how = {"host": host.name if several else None, "port": host.port if several else None, "timeout": timeout_s}
+    con = await _session(url, how, session, timeout_s, pooled=pooled)
     try:
         con.servers, con.timeline = servers, await _writable(con, max(0.1, until_s - monotonic()))
         if con.superseded:
@@ -96,6 +94,33 @@ async def _connect(url: str, servers: Servers, host: Host, session: Mapping[str,
     return con
 
 
+async def _session(
+    url: str, how: Mapping[str, Any], session: Mapping[str, str], timeout_s: float, *, pooled: bool
+) -> Connection:
+    """Answered by the server process that was introduced; behind a pooler, if that will do, one that needs no such."""
+    with suppress(pooler.Recognised):
+        return await _proved(await _opened(url, how, session, timeout_s), pooler.require_none, timeout_s)
+    if not pooled:
+        raise pooler.no_session()
+    con = await _opened(url, {**how, "statement_cache_size": 0}, pooler.start_up(session), timeout_s)
+    con.opening = pooler.opening(session)
+    try:
+        return await _proved(con, pooler.require_transactions, timeout_s)
+    except Unavailable as gone:
+        if pooler.knows_no_transactions(gone.__cause__):
+            raise pooler.no_transactions() from gone
+        raise
+
+
+async def _proved(con: Connection, proof: Callable[[Connection], Awaitable[None]], timeout_s: float) -> Connection:
+    try:
+        await bounded(con, timeout_s, proof, con)
+    except BaseException:
+        con.terminate()
+        raise
+    return con
+
+
 async def _writable(con: Connection, timeout_s: float) -> int:
     """The timeline of a server that takes writes. Raises `ReadOnly`."""
     server = await bounded(con, timeout_s, con.fetchrow, SERVER)
@@ -104,7 +129,14 @@ async def _writable(con: Connection, timeout_s: float) -> int:
     return int(server["timeline"])
 
 
-async def _opened(call: Coroutine[Any, Any, Connection], timeout_s: float) -> Connection:
+async def _opened(url: str, how: Mapping[str, Any], session: Mapping[str, str], timeout_s: float) -> Connection:
+    call: Coroutine[Any, Any, Connection] = asyncpg.connect(
+        url,
+        **how,
+        server_settings=dict(session),
+        target_session_attrs=SessionAttribute.any,  # whether it takes writes is asked later, of every host alike
+        connection_class=Connection,
+    )
     task = asyncio.create_task(call)
     try:
         await asyncio.wait({task}, timeout=timeout_s + MARGIN_S)
@@ -115,6 +147,8 @@ async def _opened(call: Coroutine[Any, Any, Connection], timeout_s: float) -> Co
     except Exception as error:
         if not task.done():
             task.cancel()
+        if pooler.refuses(error):
+            raise pooler.Recognised from error
         if isinstance(error, ValueError) and not isinstance(error, OSError):  # a bad certificate is both
             raise _unusable(error) from error
         if is_passing(error) or isinstance(error, asyncpg.PostgresError):  # whatever it says, others may mend it

@@ -7,11 +7,11 @@ asyncpg's own timeouts and its pool can hang for ever on a stalled link, so both
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import asyncpg
 
@@ -34,6 +34,7 @@ __all__ = [
     "is_passing",
 ]
 
+T = TypeVar("T")
 Row = asyncpg.Record
 
 CLOSE_S = 2.0
@@ -50,7 +51,7 @@ def in_schema(sql: str, schema: str) -> str:
 class Session:
     """One connection with deadlines: `fetch`, `fetchrow`, `fetchval`, `execute`. The schema is put into the text."""
 
-    def __init__(self, con: asyncpg.Connection, schema: str, timeout_s: float) -> None:
+    def __init__(self, con: Connection, schema: str, timeout_s: float) -> None:
         self.con = con
         self.schema = schema
         self.timeout_s = timeout_s
@@ -59,30 +60,34 @@ class Session:
         return in_schema(sql, self.schema)
 
     async def fetch(self, sql: str, *args: Any, timeout: float | None = None) -> list[Row]:
-        limit = timeout or self.timeout_s
-        return await bounded(self.con, limit, self.con.fetch, self.text(sql), *args)
+        return await self._alone(self.con.fetch, timeout, self.text(sql), *args)
 
     async def fetchrow(self, sql: str, *args: Any, timeout: float | None = None) -> Row | None:
-        limit = timeout or self.timeout_s
-        return await bounded(self.con, limit, self.con.fetchrow, self.text(sql), *args)
+        return await self._alone(self.con.fetchrow, timeout, self.text(sql), *args)
 
     async def fetchval(self, sql: str, *args: Any, timeout: float | None = None) -> Any:
-        limit = timeout or self.timeout_s
-        return await bounded(self.con, limit, self.con.fetchval, self.text(sql), *args)
+        return await self._alone(self.con.fetchval, timeout, self.text(sql), *args)
 
     async def execute(self, sql: str, *args: Any, timeout: float | None = None) -> str:
-        limit = timeout or self.timeout_s
-        return await bounded(self.con, limit, self.con.execute, self.text(sql), *args)
+        return await self._alone(self.con.execute, timeout, self.text(sql), *args)
 
     async def executemany(self, sql: str, rows: Iterable[Sequence[Any]], *, timeout: float | None = None) -> None:
-        limit = timeout or self.timeout_s
-        await bounded(self.con, limit, self.con.executemany, self.text(sql), rows)
+        await self._alone(self.con.executemany, timeout, self.text(sql), rows)
+
+    async def _alone(self, call: Callable[..., Awaitable[T]], timeout: float | None, *args: Any) -> T:
+        """One statement; behind a pooler in a transaction, without which its limits would not hold."""
+        if not self.con.opening or self.con.is_in_transaction():
+            return await bounded(self.con, timeout or self.timeout_s, call, *args)
+        async with self.transaction():
+            return await bounded(self.con, timeout or self.timeout_s, call, *args)
 
     @asynccontextmanager
     async def transaction(self, **how: Any) -> AsyncIterator[Self]:
         """All or nothing. A deadline cuts the connection, which rolls back. `how`: the driver's isolation, readonly."""
         block = await bounded(self.con, self.timeout_s, begun, self.con, how)
         try:
+            if self.con.opening:
+                await bounded(self.con, self.timeout_s, self.con.execute, self.con.opening)
             yield self
         except BaseException:
             if not self.con.is_closed():
@@ -226,7 +231,7 @@ IDENTIFY = """
 @asynccontextmanager
 async def dedicated(url: str, *, application_name: str, fence: int, run_id: int) -> AsyncIterator[asyncpg.Connection]:
     """A connection for one execution of a job: never pooled, its fence in its session, cut at the end of the block."""
-    con = await connect(url, application_name=application_name, path=None)
+    con = await connect(url, application_name=application_name, path=None, pooled=False)
     try:
         await bounded(con, CONNECT_TIMEOUT_S, con.execute, IDENTIFY, str(fence), str(run_id))
         yield con

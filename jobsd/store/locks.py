@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jobsd.domain.errors import Exit, problem
+from jobsd.store import pooler
 from jobsd.store.db import Connection, Session, Unavailable, connect
 
 # Server-side limits must exceed `adopt`, so that the server does not take the locks away from a node that still counts
@@ -32,6 +33,7 @@ CLASSES = """
      WHERE n.nspname = $1 AND c.relname IN ('lock_key', 'node', 'run', 'fence')
 """
 BACKEND = "SELECT pg_backend_pid()"
+KEPT = "SELECT current_setting('plan_cache_mode') = $1"
 # Shared, since several nodes may prove theirs at the same moment: when the server is back, all of them do.
 PROVE = "SELECT pg_try_advisory_lock_shared($1, 0)"
 SEEN = """
@@ -108,13 +110,16 @@ class LockConnection:
             raise Unavailable(ConnectionError(f"a former primary, of timeline {self.server.timeline}"))
 
 
-async def open_lock_connection(url: str, schema: str, application_name: str, deadline_s: float) -> LockConnection:
-    """Connect and prove that locks taken here stay here.
+async def open_lock_connection(
+    url: str, schema: str, application_name: str, deadline_s: float, *, alone: bool = False
+) -> LockConnection:
+    """Connect and prove that locks taken here stay here; `alone`: that no other connection has our backend, either.
 
-    Raises `Unavailable`, or `JobsdError`: E0304 for a server that is too old, E0307 where a transaction
-    pooler is in between (another backend answers), E0310 when a lock just taken is not to be seen.
+    Raises `Unavailable`, or `JobsdError`: E0304 for a server that is too old, E0307 where a pooler is in
+    between (it refuses our settings or drops them, or another backend answers), E0310 when a lock just taken is not to
+    be seen.
     """
-    con = await connect(url, application_name=application_name, settings=LIMITS)
+    con = await connect(url, application_name=application_name, settings=LIMITS, pooled=False)
     session = Session(con, schema, deadline_s)
     try:
         await _require_version(session)
@@ -122,7 +127,10 @@ async def open_lock_connection(url: str, schema: str, application_name: str, dea
         oids = {row["name"]: row["oid"] for row in rows}
         node, key = _signed(oids["node"], 32), _signed(oids["lock_key"], 32)
         classes = Classes(key, node, oids["run"], oids["fence"])
-        return LockConnection(session, classes, await _prove(session, oids["node"], node), con)
+        lock = LockConnection(session, classes, await _prove(session, oids["node"], node), con)
+        if alone:
+            await _prove_alone(lock, url, application_name.replace("lock", "proof"))
+        return lock
     except BaseException:
         con.terminate()
         raise
@@ -135,16 +143,26 @@ async def _require_version(session: Session) -> None:
         raise problem("E0304", found, exit_code=Exit.UNREACHABLE)
 
 
+async def _prove_alone(lock: LockConnection, url: str, application_name: str) -> None:
+    """Show that a connection that holds a transaction open has another backend than ours, and that ours stays.
+
+    For poolers that hide all else.
+    """
+    con = await connect(url, application_name=application_name, pooled=False)
+    try:
+        async with Session(con, lock.session.schema, lock.session.timeout_s).transaction() as other:
+            theirs = await other.fetchval(BACKEND)
+            if theirs == lock.backend_pid or await lock.session.fetchval(BACKEND) != lock.backend_pid:
+                raise pooler.no_session()
+    finally:
+        con.terminate()
+
+
 async def _prove(session: Session, oid: int, lock_class: int) -> int:
-    """Show that one backend answers all along and that a lock is where it was put. Returns the backend's pid."""
+    """Show that one backend, with our settings, answers all along, and that a lock is where it was put; its pid."""
     pids = {session.con.get_server_pid(), *[await session.fetchval(BACKEND) for _ in range(2)]}
-    if len(pids) != 1:
-        raise problem(
-            "E0307",
-            "DATABASE_URL leads through a transaction pooler: advisory locks and LISTEN do not work there; "
-            "set [database] direct_url",
-            exit_code=Exit.CONFIGURATION,
-        )
+    if len(pids) != 1 or not await session.fetchval(KEPT, LIMITS["plan_cache_mode"]):
+        raise pooler.no_session()
     if not await session.fetchval(PROVE, lock_class) or not await session.fetchval(SEEN, oid):
         raise problem(
             "E0310",

@@ -228,7 +228,7 @@ async def _locked(session: Session) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _session(url: str, schema: str) -> AsyncIterator[Session]:
-    con = await connect(url, application_name="jobsd migrate")
+    con = await connect(url, application_name="jobsd migrate", pooled=False)
     try:
         yield Session(con, schema, STATEMENT_S)
     finally:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -52,8 +53,9 @@ async def refusal(db: Db, view: View) -> str | None:
     """Why PostgreSQL does not take the view, with all its filters; None when it does. Raises `Unavailable`."""
     whole = Wanted({each.name: "" for each in view.filters}, view.key)
     async with db.session() as session:
+        text = session.text(statement(view, whole))
         try:
-            await bounded(session.con, session.timeout_s, session.con.prepare, session.text(statement(view, whole)))
+            await bounded(session.con, session.timeout_s, partial(session.con.prepare, name=""), text)
         except asyncpg.PostgresError as error:
             return error.message or str(error)
     return None

@@ -9,6 +9,7 @@ import asyncpg
 from jobsd.store import db
 from jobsd.store.one_connection import OneConnection
 from jobsd.store.one_transaction import OneTransaction
+from jobsd.store.servers import Connection
 
 CLOSE_S = 5.0
 STATEMENT_S = 60.0
@@ -28,7 +29,7 @@ class Pinned(db.Db):
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[db.Session]:
-        yield db.Session(cast("asyncpg.Connection", self._aside), self.schema, STATEMENT_S)
+        yield db.Session(cast("Connection", self._aside), self.schema, STATEMENT_S)
 
     @asynccontextmanager
     async def own(self, *, fence: int, run_id: int) -> AsyncIterator[OneConnection]:

@@ -50,10 +50,11 @@ class Servers:
 
 
 class Connection(asyncpg.Connection):
-    """A connection that knows its server's timeline."""
+    """A connection that knows its server's timeline. Behind a pooler `opening` begins each transaction, else empty."""
 
     servers: Servers
     timeline: int = 0
+    opening: str = ""
 
     @property
     def superseded(self) -> bool:

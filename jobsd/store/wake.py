@@ -64,7 +64,7 @@ class Listener:
 
     async def _listen(self) -> None:
         settings = {k: v for k, v in LIMITS.items() if k != "plan_cache_mode"}
-        con = await connect(self._url, application_name=self._application_name, settings=settings)
+        con = await connect(self._url, application_name=self._application_name, settings=settings, pooled=False)
         self.connected = True
         closed = asyncio.Event()
         con.add_termination_listener(lambda _con: closed.set())
