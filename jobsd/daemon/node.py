@@ -99,6 +99,7 @@ class Node:
         self.workers.policy = self.rescuer.policy = self.prepared.policy
         self.rescuer.in_hand = self.workers.will_settle
         self.workers.on_free = self.rescuer.on_rescued = self.claimer.wake
+        self.workers.on_alert = lambda alert: self._errand(self._raise(alert))
         self.settler.on_ended = self._on_ended
         self.settler.on_refused = self.alerter.wake
         self.sweep.on_swept = self.ended_elsewhere

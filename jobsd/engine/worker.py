@@ -11,8 +11,8 @@ from time import monotonic
 from typing import Any
 
 from jobsd.domain.events import Noted, Observe, RunIgnoresCancellation, RunStarted
-from jobsd.domain.lifecycle import SettlePolicy, settle
-from jobsd.domain.outcome import Committed, Completed, Failed, Interrupted, Lost, Outcome, TimedOut
+from jobsd.domain.lifecycle import SettlePolicy, fingerprint, settle
+from jobsd.domain.outcome import AlertRow, Committed, Completed, Failed, Interrupted, Lost, Outcome, TimedOut
 from jobsd.domain.run import ClaimedRun, NodeId, RunId
 from jobsd.engine.executors.base import Execution, execute
 from jobsd.engine.executors.effects import Effects
@@ -46,6 +46,7 @@ class Workers:
         self.prepare: Callable[[ClaimedRun], tuple[Execution, Reporter]]  # set by the daemon
         self.policy: Callable[[str], SettlePolicy]  # set by the daemon: what the job declared
         self.on_free: Callable[[], None] = lambda: None
+        self.on_alert: Callable[[AlertRow], None] = lambda _alert: None
         self._places = places
         self._keeper = keeper
         self._settler = settler
@@ -200,6 +201,7 @@ class Workers:
     async def _outlive(self, each: _Running) -> None:
         """Keep place and locks of work that ignored its end, until it does end."""
         self._observe(RunIgnoresCancellation(each.run, monotonic() - each.began_s))
+        self.on_alert(ignored_alert(each.run))
         if each.task is not None:
             await asyncio.wait({each.task})
         self._observe(RunIgnoresCancellation(each.run, monotonic() - each.began_s, ended=True))
@@ -208,6 +210,17 @@ class Workers:
     def _now(self) -> datetime:
         """The database's clock; before the first beat, which no run precedes, the machine's."""
         return self._keeper.now() if self._keeper.node else datetime.now(UTC)
+
+
+def ignored_alert(run: ClaimedRun) -> AlertRow:
+    """Told at once: that its run has failed is told only when no retry is left, and that retry waits for this end."""
+    return AlertRow(
+        type="HEALTH",
+        fingerprint=fingerprint("HEALTH", "ignores_cancellation", run.job),
+        summary=f"run {run.id} of {run.job} ignores its end and is still running: its lock and its place stay taken",
+        job=run.job,
+        run=run.id,
+    )
 
 
 def _outcome(task: "asyncio.Task[Outcome]") -> Outcome:

@@ -120,6 +120,8 @@ async def test_work_that_ignores_its_timeout_is_failed_and_keeps_lock_and_place_
     key = await db.fetchval("SELECT lock_key FROM jobsd.run WHERE id = $1", run)
     held = await locked(db, key)
     begun = len(await node.traced("begun stubborn"))
+    alerted = "SELECT run FROM jobsd.alert WHERE type = 'HEALTH' AND job = 'stubborn'"
+    await eventually(lambda: db.fetchval(alerted), run)
     node.release()
     await node.seen("run_ended_at_last", run=run)
     await node.seen("run_completed", run=run, attempt=2)

@@ -7,6 +7,7 @@ import asyncio
 import os
 import resource
 import time
+from pathlib import Path
 
 from jobsd.sdk import JobContext, SyncJobContext
 
@@ -79,3 +80,15 @@ def eats(ctx: SyncJobContext) -> None:
     """More memory than its limit allows."""
     resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
     bytearray(2 << 30)
+
+
+async def steps_in_a_thread(ctx: JobContext) -> None:
+    """Its cancellation ends the wait for the thread, not the thread: that takes steps until there is a file `go`."""
+
+    def work() -> None:
+        step(ctx.params["file"], ctx.fence)
+        while not Path("go").exists():
+            time.sleep(0.02)
+        step(ctx.params["file"], ctx.fence)
+
+    await asyncio.to_thread(work)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobsd.store.db import Db
-from tests.faults.stepping import SHORT, living_in
+from tests.faults.stepping import SHORT, living_in, taken
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
 
@@ -46,6 +46,28 @@ async def test_a_loop_that_is_blocked_past_lease_and_rescue_is_named_and_the_nod
     assert after > before
     assert not [line for line in other.lines if line["event"] in ("node_declared_dead", "runs_lost")]
     await eventually(lambda: db.fetchval("SELECT count(*) FROM jobsd.alert WHERE type = 'HEALTH'"), 1)
+
+
+@pytest.mark.fault(23, 24)
+@pytest.mark.req("P3", "P11")
+async def test_a_thread_that_outlives_its_jobs_timeout_keeps_the_lock_until_it_ends_and_is_alerted(
+    daemon: Start, db: Db, tmp_path: Path
+) -> None:
+    work = 'handler = "tests.faults.jobs:steps_in_a_thread"\ntimeout = "300ms"\ngrace = "100ms"'
+    node = await daemon(f'[jobs.threaded]\n{work}\nparams = {{ file = "{tmp_path / "steps"}" }}\n')
+    first, second = [await node.trigger("threaded") for _ in range(2)]
+
+    await node.seen("run_ignores_cancellation", run=first)
+    states = await db.fetch("SELECT state FROM jobsd.run ORDER BY id")
+    await eventually(lambda: db.fetchval("SELECT run FROM jobsd.alert WHERE type = 'HEALTH'"), first)
+    node.release()
+    await node.seen("run_ended_at_last", run=first)
+    await node.seen("run_completed", run=second)
+
+    assert [row["state"] for row in states] == ["failed", "queued"]
+    fences = [step.fence for step in taken(tmp_path, "steps")]
+    assert fences == sorted(fences) and len(fences) == 4
+    assert await node.stop() == 0
 
 
 @pytest.mark.fault(26)

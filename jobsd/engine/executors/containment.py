@@ -9,6 +9,8 @@ from collections.abc import Coroutine, Generator
 from contextvars import ContextVar
 from typing import Any
 
+from jobsd.engine.executors.threads import Pools
+
 in_job: ContextVar[bool] = ContextVar("in_job", default=False)
 
 
@@ -60,9 +62,10 @@ class Contained(Coroutine[Any, Any, Any]):
 
 
 def contain_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """From now on, tasks that jobs create in `loop` are contained. Does nothing when it is so already."""
+    """From now on, tasks and threads that jobs create in `loop` are contained. Does nothing when it is so already."""
     if loop.get_task_factory() is None:
         loop.set_task_factory(_task)
+        loop.set_default_executor(Pools())
 
 
 def _task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> "asyncio.Task[Any]":

@@ -9,6 +9,7 @@ from jobsd.engine.executors.containment import contain_tasks, in_job
 from jobsd.engine.executors.context import Context
 from jobsd.engine.executors.execution import Execution
 from jobsd.engine.executors.steering import ended_by
+from jobsd.engine.executors.threads import Threads
 from jobsd.engine.executors.words import UnfitResult, as_json
 from jobsd.handlers import Handler
 from jobsd.sdk import JobContext
@@ -27,16 +28,24 @@ async def run(execution: Execution) -> Outcome:
         open_connection=execution.connect,
         open_transaction=execution.transaction,
     )
-    work = asyncio.create_task(call(execution.handler, context), name=execution.label)
+    threads = Threads()
+    work = asyncio.create_task(call(execution.handler, context, threads), name=execution.label)
+    over = asyncio.create_task(_over(work, threads), name=execution.label)
     try:
-        await asyncio.wait({work})
+        await asyncio.wait({over})
     except asyncio.CancelledError:
-        while not work.done():
+        while not over.done():
             work.cancel()
             with suppress(asyncio.CancelledError):
-                await asyncio.wait({work})
+                await asyncio.wait({over})
         raise
     return Failed("CancelledError", "CancelledError: it cancelled itself") if work.cancelled() else work.result()
+
+
+async def _over(work: "asyncio.Task[Outcome]", threads: Threads) -> None:
+    """Its end is that of its task and of every thread."""
+    await asyncio.wait({work})
+    await threads.over()
 
 
 def rehearse(execution: Execution) -> dict[str, Any]:
@@ -47,10 +56,12 @@ def no_handler(execution: Execution) -> Failed:
     return Failed("start", f'there is no handler "{execution.definition.handler}" on this node')
 
 
-async def call(handler: Handler, context: Any) -> Outcome:
+async def call(handler: Handler, context: Any, threads: Threads | None = None) -> Outcome:
     """Await an async handler; every exception becomes an outcome, also those that end a process."""
     contain_tasks(asyncio.get_running_loop())
     in_job.set(True)
+    if threads is not None:
+        threads.watch()
     try:
         result = await handler.call(*arguments(handler, context))
     except BaseException as error:  # the process survives every job
