@@ -2,16 +2,18 @@
 
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 
 from jobsd.sdk.testing import JobTest, job_test
-from jobsd.store.db import Db
 from tests.sdk import jobs
 
 
 @pytest.fixture
-async def t(database_url: str, db: Db) -> AsyncIterator[JobTest]:
-    await db.execute(jobs.NOTES)
+async def t(database_url: str) -> AsyncIterator[JobTest]:
+    connection = await asyncpg.connect(database_url)  # a program's own: ours look for tables in the schema alone
+    await connection.execute(jobs.NOTES)
+    await connection.close()
     async with job_test(database_url) as bench:
         yield bench
 

@@ -29,7 +29,7 @@ async def test_nothing_stays_when_the_test_fails_either(database_url: str, db: D
             await t.run(named("write"))
             _ = 1 / 0
 
-    assert await db.fetchval("SELECT count(*) FROM note") == 0
+    assert await db.fetchval("SELECT count(*) FROM public.note") == 0
 
 
 async def test_what_a_job_tells_within_a_transaction_that_it_undoes_is_stored_all_the_same(t: JobTest) -> None:
