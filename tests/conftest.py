@@ -63,6 +63,7 @@ def empty_database_url(cluster: Cluster) -> Iterator[str]:
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Db]:
     async with Db.open(database_url) as opened:
+        opened.path = None  # a test has tables of its own in it
         yield opened
 
 

@@ -63,7 +63,7 @@ class Node:
         keeper = Keeper(where, settings.lease, pulse, parts.observe)
         self.parts = parts
         self.registry = registry
-        self.here = Here(parts.db, keeper, pulse, parts.observe, parts.who)
+        self.here = Here(parts.db, keeper, pulse, parts.observe, parts.who, parts.redactor.known)
         self.spool = Spool(parts.state_dir / "spool", parts.observe)
         self.settler = Settler(self.here, self.spool)
         self.guardians = Guardians(parts.state_dir)
@@ -95,6 +95,7 @@ class Node:
         keeper.recheck = self.fencing.recheck
         keeper.begun = self.workers.begun
         keeper.on_fenced = self.fencing.on_fenced
+        self.workers.mask = self.here.mask
         self.workers.prepare = self.prepared.execution
         self.workers.policy = self.rescuer.policy = self.prepared.policy
         self.rescuer.in_hand = self.workers.will_settle

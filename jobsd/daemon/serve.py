@@ -12,7 +12,7 @@ from traceback import format_exception
 from typing import NoReturn
 
 from jobsd import handlers
-from jobsd.daemon import signals, state
+from jobsd.daemon import core_dumps, signals, state
 from jobsd.daemon.drain import drain
 from jobsd.daemon.dump import dump
 from jobsd.daemon.node import Node, Parts
@@ -59,6 +59,7 @@ async def serve(load: Callable[[], Registry], on_ready: Callable[[Ready], None] 
     `load` reads the configuration and finds the handlers, now in this thread and at a reload in another.
     """
     began_s = monotonic()
+    core_dumps.forbid()
     registry = load()
     handlers.packs()  # one that cannot be imported is told now, not when somebody looks
     settings = registry.settings

@@ -4,6 +4,7 @@ import fcntl
 import os
 import secrets
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from jobsd.store.nodes import Identity
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 SYSTEM = Path("/var/lib/jobsd")
 LOCK = "daemon.lock"
+OPENED = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # a link in its place might lead to another's file
 KIDS = "kids.lock"  # every guardian holds it shared while it guards anything
 
 
@@ -33,7 +35,9 @@ def held(folder: Path) -> Iterator[str]:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if folder.stat().st_mode & stat.S_IWOTH:
+            raise _open_to_all(folder)
+        lock = os.open(folder / LOCK, OPENED, 0o600)
     except OSError as error:
         raise _unusable(folder, error) from error
     try:
@@ -56,7 +60,7 @@ def held(folder: Path) -> Iterator[str]:
 
 def _wait_for_guardians(folder: Path) -> None:
     """Past this point no process of an earlier start is left: each guardian kept the lock until its tree was gone."""
-    kids = os.open(folder / KIDS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    kids = os.open(folder / KIDS, OPENED, 0o600)
     try:
         fcntl.flock(kids, fcntl.LOCK_EX)
     finally:
@@ -78,6 +82,16 @@ def _taken(folder: Path, lock: int) -> Exception:
         "E0405",
         f"another jobsd (pid {pid}) uses the state directory {folder}",
         "one daemon a state directory: stop that one, or set another [daemon] state_dir",
+        exit_code=Exit.BAD_START,
+    )
+
+
+def _open_to_all(folder: Path) -> Exception:
+    return problem(
+        "E0406",
+        f"the state directory {folder} can be written by anyone (mode {stat.S_IMODE(folder.stat().st_mode):04o})",
+        f"whoever writes there decides what this daemon believes: chmod o-w {folder}",
+        "or set [daemon] state_dir to a folder below it, which is made with mode 0700",
         exit_code=Exit.BAD_START,
     )
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from jobsd.domain.events import Observe
 from jobsd.engine.keeper import Keeper
+from jobsd.engine.masking import Mask
 from jobsd.engine.pulse import Pulse
 from jobsd.store.db import Db
 from jobsd.store.nodes import Identity
@@ -16,6 +17,7 @@ class Here:
     pulse: Pulse
     observe: Observe
     who: Identity
+    mask: Mask = str  # a job's words, without the secrets that are known
 
     @property
     def actor(self) -> str:

@@ -50,7 +50,9 @@ class Reporter:
         if self._messages == MOST:
             text = f"this attempt has told {MOST} messages; further ones are not kept"
         if self._messages <= MOST:
-            write = reports.message(self._here.db, self._run.id, self._run.fence, level, text[:LONGEST])
+            write = reports.message(
+                self._here.db, self._run.id, self._run.fence, level, self._here.mask(text[:LONGEST])
+            )
             await self._try("message", write)
 
     async def flush(self) -> None:
@@ -74,7 +76,7 @@ class Reporter:
             told, self._latest = self._latest, None
             self._written_s = monotonic()
             which = (self._here.db, self._run.id, self._run.fence)
-            note = told.note[:LONGEST].replace("\0", "")
+            note = self._here.mask(told.note[:LONGEST].replace("\0", ""))
             write = reports.progress(*which, told.fraction, note, step=told.step, steps=told.steps)
             await self._try("progress", write)
 

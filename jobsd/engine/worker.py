@@ -17,6 +17,7 @@ from jobsd.domain.run import ClaimedRun, NodeId, RunId
 from jobsd.engine.executors.base import Execution, execute
 from jobsd.engine.executors.effects import Effects
 from jobsd.engine.keeper import Keeper
+from jobsd.engine.masking import Mask, masked
 from jobsd.engine.reporter import Reporter
 from jobsd.engine.settler import Settler
 from jobsd.store.history import Ended
@@ -47,6 +48,7 @@ class Workers:
         self.policy: Callable[[str], SettlePolicy]  # set by the daemon: what the job declared
         self.on_free: Callable[[], None] = lambda: None
         self.on_alert: Callable[[AlertRow], None] = lambda _alert: None
+        self.mask: Mask = str  # set by the daemon
         self._places = places
         self._keeper = keeper
         self._settler = settler
@@ -128,7 +130,7 @@ class Workers:
         """From start to the place being free again."""
         run = each.run
         try:
-            outcome = await self._execute(each)
+            outcome = masked(await self._execute(each), self.mask)
             committed = await self._committed(each, outcome)
             each.settled = each.task is not None and not each.task.done()
             now = committed.ended_at if committed else self._now()

@@ -41,6 +41,7 @@ class Redactor:
     def __init__(self, values: Iterable[str] = ()) -> None:
         self._values: set[str] = set()
         self._known: re.Pattern[str] | None = None
+        self._longest_first: list[str] = []
         self.add(values)
 
     def add(self, values: Iterable[str]) -> None:
@@ -48,14 +49,20 @@ class Redactor:
         for value in values:
             forms = {value, quote(value, safe=""), quote(value), unquote(value), repr(value)[1:-1]}
             self._values |= {form for form in forms if len(form) >= SHORTEST}
-        longest_first = sorted(self._values, key=lambda form: (-len(form), form))
-        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._longest_first = sorted(self._values, key=lambda form: (-len(form), form))
+        self._known = re.compile("|".join(map(re.escape, self._longest_first))) if self._values else None
 
     def text(self, text: str) -> str:
         """`text` with `***` for every secret in it."""
         if self._known:
             text = self._known.sub(MASK, text)
         return _IN_TEXT.sub(_masked, text) if _HINT.search(text) else text
+
+    def known(self, text: str) -> str:
+        """`text` with `***` for every value that is known to be a secret; what only looks like one stays. Fast."""
+        for value in self._longest_first:
+            text = text.replace(value, MASK)
+        return text
 
     def fields(self, fields: Mapping[str, Any], depth: int = DEPTH) -> dict[str, Any]:
         """A copy of nested fields with every secret masked; keys count as text as well."""

@@ -1,6 +1,7 @@
 """Tokens of the API: made, listed, revoked, and told apart by what they are shown. The secret is answered once."""
 
 import hashlib
+import hmac
 import re
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -102,9 +103,14 @@ async def revoke(db: Db, name: str, actor: str, reason: str | None) -> TokenView
 
 
 async def holder(db: Db, token: str) -> Holder | None:
-    """Whose token this is; None for one that is not known, has expired or was revoked."""
-    row = await tokens.use(db, hashed(token)) if TOKEN.fullmatch(token) else None
-    if row is None or row["revoked"] or row["expired"]:
+    """Whose token this is; None for one that is not known, has expired or was revoked.
+
+    It is found by its hash in an index, whose time tells of a hash at most, which nobody turns back into a token;
+    whether it is the one is compared here, in constant time.
+    """
+    digest = hashed(token)
+    row = await tokens.use(db, digest) if TOKEN.fullmatch(token) else None
+    if row is None or not hmac.compare_digest(row["hash"], digest) or row["revoked"] or row["expired"]:
         return None
     return Holder(name=row["name"], scope=row["scope"])
 

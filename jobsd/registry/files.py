@@ -98,12 +98,11 @@ def none_found() -> JobsdError:
 def read(path: Path) -> File:
     """Read and parse one file. Raises `JobsdError` with E0202, E0203, E0207 or E0224."""
     try:
-        mode, raw = path.stat().st_mode, path.read_bytes()
+        raw, loose = path.read_bytes(), open_to_all(path)
     except OSError as error:
         raise _refused("E0202", f"cannot read {shown(path)}: {(error.strerror or str(error)).lower()}") from error
-    if mode & stat.S_IWOTH:
-        hint = f"whoever writes it decides what runs here: chmod o-w {shown(path)}"
-        raise _refused("E0224", f"{shown(path)} can be written by anyone (mode {stat.S_IMODE(mode):04o})", hint)
+    if loose:
+        raise _refused("E0224", *loose.told(path, "whoever writes it decides what runs here"))
     try:
         text = raw.decode().replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -113,6 +112,32 @@ def read(path: Path) -> File:
         return File(path, text, tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise JobsdError((_not_toml(path, text, error),), Exit.CONFIGURATION) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """What anyone can write to: a file, or the folder in which anyone can put another file in its place."""
+
+    path: Path
+    mode: int
+
+    def told(self, file: Path, why: str) -> tuple[str, str]:
+        """The message, and the way out."""
+        inside = "" if self.path == file else f"{shown(file)} can be replaced: "
+        said = f"{inside}{shown(self.path)} can be written by anyone (mode {self.mode:04o})"
+        return said, f"{why}: chmod o-w {shown(self.path)}"
+
+
+def open_to_all(file: Path) -> Loose | None:
+    """Why anyone can change what `file` holds, if so. In a sticky folder such as /tmp its owner alone replaces it."""
+    mode = file.stat().st_mode
+    if mode & stat.S_IWOTH:
+        return Loose(file, stat.S_IMODE(mode))
+    for folder in (file.parent, file.resolve().parent):
+        mode = folder.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            return Loose(folder, stat.S_IMODE(mode))
+    return None
 
 
 def _refused(code: str, message: str, *hints: str) -> JobsdError:

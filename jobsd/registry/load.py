@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from jobsd.domain.errors import Exit, JobsdError, Place, Problem
 from jobsd.domain.job import JobDefinition, digest
 from jobsd.domain.schedule import Schedule
-from jobsd.registry import check, elsewhere, files, sources, structure, wording
+from jobsd.registry import check, elsewhere, files, programs, sources, structure, wording
 from jobsd.registry.contradictions import contradictions
 from jobsd.registry.definition import define
 from jobsd.registry.files import Part
@@ -118,6 +118,7 @@ class _Loading:
         schedules = check.schedules(jobs, self.sources, self.problems)
         self.collect(check.across_jobs(jobs, declared, self.sources))
         self.collect(contradictions(jobs, self.sources))
+        self.collect(programs.replaceable(jobs, self.sources, self.environ))
         self.collect(check.destinations(jobs, settings, self.sources))
         if settings is not None:
             self.collect(check.channels(jobs, settings, self.sources))
@@ -168,6 +169,10 @@ class _Loading:
         home = self.sources.find(path)
         file = (home[0].path.parent if home else FilePath()) / sql.removeprefix(SQL_FILE)
         try:
+            if loose := files.open_to_all(file):
+                message, way_out = loose.told(file, "whoever writes it decides what runs here")
+                at = self.sources.place(path)
+                self.problems.append(Problem("E0224", f"jobs.{name}.sql: {message}", at, hints=(way_out,)))
             return {**table, "sql": file.read_text()}
         except (OSError, UnicodeDecodeError) as error:
             reason = (error.strerror or "").lower() if isinstance(error, OSError) else "it is not UTF-8 text"

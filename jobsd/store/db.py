@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar
 
 import asyncpg
 
-from jobsd.store.connect import CONNECT_TIMEOUT_S, MARGIN_S, connect
+from jobsd.store.connect import CONNECT_TIMEOUT_S, MARGIN_S, OUR_PATH, connect
 from jobsd.store.deadline import ReadOnly, Unavailable, begun, bounded, is_passing
 from jobsd.store.servers import Connection, servers_of
 
@@ -106,6 +106,8 @@ class Db:
 
     idle_s = IDLE_S
 
+    path: str | None = OUR_PATH  # the search_path of its sessions; None: as the database has it
+
     def __init__(self, url: str, schema: str, size: int, application_name: str, statement_timeout_s: float) -> None:
         self.url = url
         self.schema = schema
@@ -163,6 +165,7 @@ class Db:
                 "lock_timeout": str(round(0.8 * ms)),  # first, so that one is told from the other
                 "idle_in_transaction_session_timeout": "60000",
             },
+            path=self.path,
         )
 
     def _give_back(self, con: Connection) -> None:

@@ -52,7 +52,7 @@ class Pinned(db.Db):
 @asynccontextmanager
 async def rolled_back(url: str, schema: str = "jobsd") -> AsyncIterator[Pinned]:
     """A transaction for the block; undone at its end, whatever happens. Raises `Unavailable`, `JobsdError`."""
-    con = await db.connect(url, application_name="jobsd test", settings={"lock_timeout": "10s"})
+    con = await db.connect(url, application_name="jobsd test", settings={"lock_timeout": "10s"}, path=None)
     try:
         await con.transaction().start()
         yield Pinned(con, schema)

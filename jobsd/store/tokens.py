@@ -68,7 +68,7 @@ async def revoke(db: Db, name: str, *, actor: str, reason: str | None) -> Row | 
 
 USE = """
     WITH found AS (
-        SELECT name, scope, revoked_at IS NOT NULL AS revoked, coalesce(expires_at <= now(), false) AS expired
+        SELECT name, scope, hash, revoked_at IS NOT NULL AS revoked, coalesce(expires_at <= now(), false) AS expired
           FROM jobsd.api_token
          WHERE hash = $1
     ), used AS (
@@ -78,7 +78,7 @@ USE = """
          WHERE t.name = f.name AND NOT f.revoked AND NOT f.expired
            AND (t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute')
     )
-    SELECT name, scope, revoked, expired FROM found
+    SELECT name, scope, hash, revoked, expired FROM found
 """
 
 

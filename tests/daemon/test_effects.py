@@ -161,7 +161,7 @@ async def test_a_daemon_killed_again_and_again_between_and_in_transactions_write
 
 
 async def at_least(db: Db, count: int) -> bool:
-    return bool(await db.fetchval("SELECT count(*) >= $1 FROM effect", count))
+    return bool(await db.fetchval("SELECT count(*) >= $1 FROM public.effect", count))
 
 
 @pytest.mark.req("P9", "P6", "P8")
@@ -172,6 +172,7 @@ async def test_a_crash_of_the_server_in_the_middle_of_transactions_leaves_effect
     url = await postgres_server.database()
     node = await daemon(jobs('retry = { attempts = 1, base = "10ms" }'), url=url, settings={"daemon": {"slots": 50}})
     async with Db.open(url) as db:
+        db.path = None  # it has tables of the test's own
         await db.execute(SETUP)
         node.release("begin")
         async with db.session() as session:
@@ -182,6 +183,7 @@ async def test_a_crash_of_the_server_in_the_middle_of_transactions_leaves_effect
     postgres_server.start()
 
     async with Db.open(url) as db:
+        db.path = None  # it has tables of the test's own
         await node.seen("lock_session_adopted")
         over = "SELECT count(*) FROM jobsd.run WHERE state = 'completed'"
         await eventually(lambda: db.fetchval(over), len(asked))

@@ -89,6 +89,7 @@ async def test_hup_takes_up_the_new_registry_whole_while_runs_go_on_and_schedule
 
 
 @pytest.mark.req("C5", "C1", "C6", "E12")
+@pytest.mark.fault(31)
 async def test_a_wrong_file_changes_nothing_and_is_told_in_log_audit_alert_metric_and_health(
     daemon: Start, db: Db
 ) -> None:

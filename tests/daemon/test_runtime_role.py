@@ -129,7 +129,7 @@ async def test_it_runs_jobs_of_every_kind_and_all_acts_of_people(daemon: Start, 
         assert await here.stop() == 0
 
         assert denied(here) == []
-        assert await db.fetchval("SELECT count(*) FROM effect") == 4
+        assert await db.fetchval("SELECT count(*) FROM public.effect") == 4
         assert await db.fetchval("SELECT count(*) FROM analytics.event") > 1000
 
 

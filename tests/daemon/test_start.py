@@ -183,6 +183,37 @@ async def test_a_state_directory_that_cannot_be_made_is_e0406(daemon: Start, tmp
     assert text.startswith(f"error[E0406]: the state directory {tmp_path}/file/state cannot be used: Not a directory")
 
 
+@pytest.mark.req("P11")
+@pytest.mark.fault(53)
+async def test_a_state_directory_that_anyone_may_write_to_is_e0406(daemon: Start, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(0o1777)
+    node = await daemon(settings={"daemon": {"state_dir": str(state)}}, ready=False)
+
+    status, text = await refusal(node)
+
+    assert status == 78
+    assert text.startswith(f"error[E0406]: the state directory {state} can be written by anyone (mode 1777)")
+    assert list(state.iterdir()) == []
+
+
+@pytest.mark.req("P11")
+@pytest.mark.fault(53)
+async def test_a_link_in_the_place_of_a_lock_file_leads_nowhere(daemon: Start, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("not to be emptied")
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "daemon.lock").symlink_to(victim)
+    node = await daemon(settings={"daemon": {"state_dir": str(tmp_path / "state")}}, ready=False)
+
+    status, text = await refusal(node)
+
+    assert status == 78
+    assert text.startswith(f"error[E0406]: the state directory {tmp_path}/state cannot be used")
+    assert victim.read_text() == "not to be emptied"
+
+
 @pytest.mark.req("C8")
 async def test_two_nodes_that_migrate_at_once_apply_each_migration_once(
     empty_database_url: str, tmp_path: Path, daemon: Start

@@ -75,7 +75,7 @@ class Place:
 @asynccontextmanager
 async def place(db: Db, state_dir: Path, **keys: Any) -> AsyncIterator[Place]:
     definition = job(command=None, **{"handler": f"{HANDLERS}:writes", **keys})
-    await db.execute("CREATE TABLE IF NOT EXISTS effect (run bigint NOT NULL)")
+    await db.execute("CREATE TABLE IF NOT EXISTS public.effect (run bigint NOT NULL)")
     async with node(db) as here:
         await registered(db, definition)
         made = Place(here, definition, state_dir)
@@ -91,7 +91,7 @@ async def place(db: Db, state_dir: Path, **keys: Any) -> AsyncIterator[Place]:
 
 
 async def effects(db: Db) -> int:
-    return int(await db.fetchval("SELECT count(*) FROM effect"))
+    return int(await db.fetchval("SELECT count(*) FROM public.effect"))
 
 
 @pytest.mark.req("P9", "C3", "A7")
@@ -185,7 +185,8 @@ async def durable(own_server: Callable[..., OwnServer]) -> AsyncIterator[Db]:
     """On a server with a standby that never answers, for those who wait for it."""
     server = own_server(synchronous_standby_names="nobody", synchronous_commit="local")
     async with Db.open(await server.database()) as opened:
-        await opened.execute("CREATE TABLE effect (run bigint NOT NULL)")
+        opened.path = None  # a test has a table of its own in it
+        await opened.execute("CREATE TABLE public.effect (run bigint NOT NULL)")
         yield opened
 
 
@@ -214,7 +215,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_to_be_done(
 async def test_a_commit_whose_answer_is_lost_is_found_to_be_undone(
     db: Db, tmp_path: Path, keys: dict[str, Any]
 ) -> None:
-    await db.execute("CREATE TABLE effect (run bigint NOT NULL)")
+    await db.execute("CREATE TABLE public.effect (run bigint NOT NULL)")
     await db.execute(GATE)
     async with place(db, tmp_path, **keys) as at, db.transaction() as session:
         await session.execute("LOCK TABLE gate")
@@ -233,7 +234,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_to_be_undone(
 async def test_a_commit_that_hangs_while_its_job_is_ended_is_ended_too_so_that_run_and_effect_agree(
     db: Db, tmp_path: Path, keys: dict[str, Any]
 ) -> None:
-    await db.execute("CREATE TABLE effect (run bigint NOT NULL)")
+    await db.execute("CREATE TABLE public.effect (run bigint NOT NULL)")
     await db.execute(GATE)
     async with place(db, tmp_path, grace="100ms", **keys) as at, db.transaction() as session:
         await session.execute("LOCK TABLE gate")

@@ -79,6 +79,7 @@ async def test_a_job_keeps_its_latest_runs_and_no_more_however_young_the_others_
 
 
 @pytest.mark.req("D3")
+@pytest.mark.fault(38)
 async def test_runs_that_are_not_over_do_not_count_and_are_never_deleted(db: Db) -> None:
     await registered(db, job())
     waiting = await enqueued(db, count=2)
@@ -90,6 +91,7 @@ async def test_runs_that_are_not_over_do_not_count_and_are_never_deleted(db: Db)
 
 
 @pytest.mark.req("B9", "P10", "D3")
+@pytest.mark.fault(38)
 async def test_what_a_run_said_goes_with_it_and_its_attempts_and_audit_stay(db: Db) -> None:
     (old,) = await ended(db, 400)
     (young,) = await ended(db, 1)
@@ -121,6 +123,7 @@ BELONGS = """
 
 
 @pytest.mark.req("A7", "D3")
+@pytest.mark.fault(38)
 async def test_each_batch_has_one_audit_entry_and_the_log_has_the_sum(db: Db) -> None:
     old = await ended(db, 400, count=25)
 
@@ -216,6 +219,7 @@ async def test_a_run_that_a_person_retries_just_now_is_passed_over(db: Db) -> No
     assert await left(db) == [run]
 
 
+@pytest.mark.fault(38)
 async def test_a_definition_that_this_version_cannot_read_is_left_alone(db: Db) -> None:
     runs = await ended(db, 400)
     await registered(db, job())

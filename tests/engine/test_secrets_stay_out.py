@@ -16,6 +16,7 @@ EVERYTHING = "SELECT string_agg(r::text, '') FROM jobsd.run r"
 
 
 @pytest.mark.req("C8", "A7")
+@pytest.mark.fault(51)
 async def test_a_parameter_from_a_variable_is_not_stored_with_the_run(db: Db, tmp_path: Path) -> None:
     file = tmp_path / "jobsd.toml"
     file.write_text(

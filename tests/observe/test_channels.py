@@ -62,6 +62,7 @@ async def test_no_secret_leaves_in_a_message() -> None:
 
 
 @pytest.mark.parametrize("status", [500, 403, 302])
+@pytest.mark.fault(41)
 async def test_an_error_or_a_redirect_is_a_failure_that_says_which(status: int) -> None:
     async with webhook() as hook:
         hook.status = status
@@ -73,6 +74,7 @@ async def test_an_error_or_a_redirect_is_a_failure_that_says_which(status: int) 
         assert hook.posts.qsize() == 1  # the redirect was not followed
 
 
+@pytest.mark.fault(41)
 async def test_a_channel_that_does_not_answer_is_given_up_and_not_piled_upon() -> None:
     async with webhook(hang=True) as hook:
         channel = AppriseChannel("ops", f"json://{hook.address}?rto=60", Redactor(), deadline_s=0.3)

@@ -114,6 +114,7 @@ def test_a_histograms_buckets_are_cumulative_and_bounds_belong_to_their_bucket()
 
 
 @pytest.mark.req("C5")
+@pytest.mark.fault(52)
 def test_nothing_that_a_job_says_or_is_called_makes_a_new_series() -> None:
     metrics = Metrics(["daily_report"])
     metrics(failed(claimed()))

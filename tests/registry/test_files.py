@@ -51,6 +51,7 @@ def test_a_file_that_is_named_must_be_there(folder: Folder) -> None:
 
 
 @pytest.mark.req("C8")
+@pytest.mark.fault(53)
 def test_a_file_that_anyone_may_write_is_refused(folder: Folder) -> None:
     folder.write("jobsd.toml", A_JOB.format(name="a")).chmod(0o666)
 
@@ -58,6 +59,55 @@ def test_a_file_that_anyone_may_write_is_refused(folder: Folder) -> None:
         "error[E0224]: jobsd.toml can be written by anyone (mode 0666)\n"
         "  whoever writes it decides what runs here: chmod o-w jobsd.toml"
     )
+
+
+@pytest.mark.req("C8")
+@pytest.mark.fault(53)
+def test_a_file_that_anyone_may_replace_is_refused_but_not_in_a_sticky_folder(folder: Folder) -> None:
+    folder.write("etc/jobsd.toml", 'include = ["jobs.d/a.toml"]\n' + A_JOB.format(name="root"))
+    jobs = folder.write("etc/jobs.d/a.toml", A_JOB.format(name="a")).parent
+
+    jobs.chmod(0o777)
+    told = folder.mistakes(JOBSD_CONFIG="etc/jobsd.toml")
+    jobs.chmod(0o1777)
+
+    assert told == (
+        "error[E0224]: etc/jobs.d/a.toml can be replaced: etc/jobs.d can be written by anyone (mode 0777)\n"
+        "  whoever writes it decides what runs here: chmod o-w etc/jobs.d"
+    )
+    assert set(load(folder.path / "etc/jobsd.toml", {}).jobs) == {"root", "a"}
+
+
+@pytest.mark.req("C8")
+@pytest.mark.fault(53)
+def test_an_sql_file_that_anyone_may_write_is_refused(folder: Folder) -> None:
+    folder.write("tidy.sql", "SELECT 1").chmod(0o646)
+
+    told = folder.mistakes('[jobs.tidy]\nsql = "file:tidy.sql"\n')
+
+    assert told.startswith("error[E0224]: jobs.tidy.sql: tidy.sql can be written by anyone (mode 0646)\n")
+    assert "chmod o-w tidy.sql" in told
+
+
+@pytest.mark.req("C8")
+@pytest.mark.fault(53)
+@pytest.mark.parametrize("way", ["by its path", "by PATH", "by a link"])
+def test_a_program_that_anyone_may_replace_is_refused(folder: Folder, way: str) -> None:
+    program = folder.write("bin/tidy", "#!/bin/sh\n")
+    program.chmod(0o757)
+    (folder.path / "link").symlink_to(program)
+    named = {"by its path": str(program), "by PATH": "tidy", "by a link": str(folder.path / "link")}[way]
+    folder.write("jobsd.toml", f'[jobs.tidy]\ncommand = ["{named}"]\n')
+
+    with pytest.raises(JobsdError) as refused:
+        load(folder.path / "jobsd.toml", {"PATH": str(program.parent)})
+    program.chmod(0o755)
+
+    (problem,) = refused.value.problems
+    assert problem.code == "E0230"
+    assert problem.message.endswith("can be written by anyone (mode 0757)")
+    assert "chmod o-w" in problem.hints[0]
+    assert load(folder.path / "jobsd.toml", {"PATH": str(program.parent)}).jobs
 
 
 def test_a_file_that_is_no_text_is_refused(folder: Folder) -> None:

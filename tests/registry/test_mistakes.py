@@ -697,6 +697,7 @@ progress, stale_after, keep, restartable, enabled, dry_run, pool, signal, alert,
 
 @pytest.mark.req("C1", "C8")
 @pytest.mark.parametrize(("text", "said"), CASES.values(), ids=CASES.keys())
+@pytest.mark.fault(31)
 def test_a_mistake_is_told_with_its_place_and_a_way_out(folder: Folder, text: str, said: str) -> None:
     assert lines(folder.mistakes(text)) == lines(said)
 
@@ -708,6 +709,7 @@ def lines(text: str) -> list[str]:
 
 
 @pytest.mark.req("C1")
+@pytest.mark.fault(32)
 def test_a_job_in_two_files_is_told_with_both_places(folder: Folder) -> None:
     folder.write("jobs.d/a.toml", '# one\n[jobs.backup]\ncommand = ["true"]\n')
     folder.write("jobs.d/b.toml", '[jobs.other]\nsql = "SELECT 1"\n[jobs.backup]\ncommand = ["true"]\n')

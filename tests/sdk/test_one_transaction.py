@@ -98,6 +98,7 @@ async def test_connections_side_by_side_do_not_undo_each_others_work(t: JobTest)
 async def test_an_installation_with_another_schema_is_no_different(empty_database_url: str) -> None:
     await migrate(empty_database_url, schema="other")
     async with Db.open(empty_database_url) as db:
+        db.path = None  # it has a table of the test's own
         await db.execute(jobs.NOTES)
 
     async with job_test(empty_database_url, schema="other") as t:

@@ -52,6 +52,7 @@ async def test_only_one_of_the_runs_with_one_lock_key_is_taken(db: Db) -> None:
 
 
 @pytest.mark.req("P3")
+@pytest.mark.fault(33)
 async def test_a_run_is_taken_with_its_advisory_lock_and_marked_in_the_same_statement(db: Db) -> None:
     await registered(db, job())
     keyed, own = [*await enqueued(db, key="k"), *await enqueued(db)]
@@ -69,6 +70,7 @@ async def test_a_run_is_taken_with_its_advisory_lock_and_marked_in_the_same_stat
 
 
 @pytest.mark.req("P3")
+@pytest.mark.fault(33)
 async def test_the_database_refuses_two_running_runs_of_one_key_whoever_writes(db: Db) -> None:
     await registered(db, job())
     one, two = await enqueued(db, count=2, key="k")

@@ -65,6 +65,7 @@ HISTORY = (
 
 
 @pytest.mark.req("P10", "B8", "B9", "C7")
+@pytest.mark.fault(39)
 async def test_the_runtime_role_cannot_rewrite_history_through_any_door(url: str) -> None:
     async with Db.open(url) as db:
         await registered(db, job())
@@ -78,6 +79,7 @@ async def test_the_runtime_role_cannot_rewrite_history_through_any_door(url: str
 
 
 @pytest.mark.req("P10", "B5", "B6", "C7")
+@pytest.mark.fault(39, 40)
 async def test_what_the_runtime_role_may_write_still_obeys_the_triggers(url: str) -> None:
     async with Db.open(as_login(url, "app")) as db:
         await registered(db, job())

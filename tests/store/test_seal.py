@@ -161,6 +161,7 @@ FORGERIES = {
 
 @pytest.mark.req("P10")
 @pytest.mark.parametrize("forgery", FORGERIES)
+@pytest.mark.fault(39)
 async def test_an_entry_that_was_tampered_with_is_found_by_the_seal_over_it(db: Db, forgery: str) -> None:
     for _ in range(3):
         await noted(db, 3)
@@ -189,6 +190,7 @@ SEAL_FORGERIES = {
 
 @pytest.mark.req("P10")
 @pytest.mark.parametrize("forgery", SEAL_FORGERIES)
+@pytest.mark.fault(39)
 async def test_a_seal_that_was_tampered_with_is_found_itself(db: Db, forgery: str) -> None:
     for _ in range(3):
         await noted(db, 3)

@@ -101,6 +101,7 @@ async def test_a_declared_retry_is_a_new_attempt_and_the_old_one_stays(db: Db) -
 @pytest.mark.req("B5", "B6", "P10")
 @pytest.mark.parametrize("old", RunState)
 @pytest.mark.parametrize("new", RunState)
+@pytest.mark.fault(40)
 async def test_the_database_allows_just_the_moves_of_the_domain(db: Db, old: RunState, new: RunState) -> None:
     await registered(db, job())
     (run,) = await enqueued(db)
@@ -132,6 +133,7 @@ async def test_the_database_allows_just_the_moves_of_the_domain(db: Db, old: Run
 @pytest.mark.req("B8", "B9", "P10", "C7")
 @pytest.mark.parametrize("table", ["attempt", "audit"])
 @pytest.mark.parametrize("change", ["UPDATE jobsd.{0} SET run = 1", "DELETE FROM jobsd.{0}", "TRUNCATE jobsd.{0}"])
+@pytest.mark.fault(39, 40)
 async def test_history_cannot_be_changed_deleted_or_truncated(db: Db, table: str, change: str) -> None:
     with pytest.raises(Exception, match="append-only"):
         await db.execute(change.format(table))

@@ -26,6 +26,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("path", CHANGES)
 @pytest.mark.req("A6")
+@pytest.mark.fault(44)
 async def test_every_change_over_tcp_needs_a_token(served: Site, db: Db, path: str) -> None:
     status, body, headers = await served.ask("POST", path, {}, tcp=True)
 
@@ -91,6 +92,7 @@ print(json.load(connection.getresponse())["id"])
 @pytest.mark.parametrize(
     "host", ["evil.test", "evil.test:8620", "127.0.0.1.evil.test", "localhost.evil.test", "[::2]:1"]
 )
+@pytest.mark.fault(46)
 async def test_a_name_that_was_rebound_to_this_machine_is_turned_away(served: Site, host: str) -> None:
     status, body, _ = await served.ask("GET", "/api/v1/runs", tcp=True, headers={"Host": host})
 
@@ -133,6 +135,7 @@ async def test_a_probe_without_a_host_is_served(served: Site) -> None:
 
 @pytest.mark.parametrize("origin", ["https://evil.test", "http://localhost:8620", "null"])
 @pytest.mark.parametrize("tcp", [True, False])
+@pytest.mark.fault(46)
 async def test_a_change_from_a_web_page_is_refused(served: Site, origin: str, tcp: bool) -> None:
     status, body, _ = await served.ask("POST", CHANGES[0], {}, tcp=tcp, headers={"Origin": origin})
 
@@ -140,6 +143,7 @@ async def test_a_change_from_a_web_page_is_refused(served: Site, origin: str, tc
     assert served.woken == []
 
 
+@pytest.mark.fault(46, 47)
 async def test_no_answer_may_be_read_by_other_sites_or_kept(served: Site) -> None:
     _, _, headers = await served.ask("GET", "/api/v1/jobs", headers={"Origin": "https://evil.test"})
 

@@ -47,6 +47,7 @@ DEEP = b'{"params":' + b'{"a":' * 5000 + b"1" + b"}" * 5001
         (b'{"run": 1}', 422, "run: "),
     ],
 )
+@pytest.mark.fault(30)
 async def test_a_body_that_is_wrong_is_told_where(served: Site, db: Db, data: bytes, status: int, detail: str) -> None:
     came, body, headers = await served.ask("POST", RUNS, data=data)
 
@@ -77,6 +78,7 @@ async def test_parameters_that_do_not_fit_are_told_with_their_place(served: Site
     ]
 
 
+@pytest.mark.fault(30, 43)
 async def test_a_body_too_large_is_refused_by_its_length_and_while_it_comes(served: Site) -> None:
     large = b'{"params": {"a": "' + b"x" * (2 << 20) + b'"}}'
 
@@ -94,6 +96,7 @@ async def test_a_body_that_is_not_encoded_as_it_says_is_the_senders_mistake(serv
     assert (status, body["code"]) == (400, "E0507")
 
 
+@pytest.mark.fault(46)
 async def test_a_body_must_say_that_it_is_json(served: Site) -> None:
     headers = {"Content-Type": "text/plain"}
 
@@ -126,6 +129,7 @@ async def test_a_body_must_say_that_it_is_json(served: Site) -> None:
         ("colour=red", "colour: "),
     ],
 )
+@pytest.mark.fault(50)
 async def test_a_query_that_is_wrong_is_told_which_part(served: Site, query: str, detail: str) -> None:
     status, body, _ = await served.ask("GET", f"/api/v1/runs?{query}")
 
@@ -160,6 +164,7 @@ async def test_a_query_that_is_wrong_is_told_which_part(served: Site, query: str
         ("PATCH", "/livez", 405, "E0507"),
     ],
 )
+@pytest.mark.fault(49)
 async def test_what_is_not_there_is_told_by_its_code(
     served: Site, method: str, path: str, status: int, code: str
 ) -> None:
@@ -192,6 +197,7 @@ async def test_a_method_that_does_not_fit_is_answered_with_those_that_do(served:
         b"GET http://[::1 HTTP/1.1\r\nHost: a\r\n\r\n",
     ],
 )
+@pytest.mark.fault(43, 47, 49)
 async def test_what_is_not_http_is_a_400_and_the_daemon_serves_on(served: Site, said: bytes) -> None:
     async with wire(served.addresses.url) as odd:
         await odd.send(said)

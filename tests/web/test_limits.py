@@ -70,6 +70,7 @@ def test_buckets_are_bounded_and_the_one_longest_unused_goes(clock: Clock, monke
     assert buckets.take("b").granted is True
 
 
+@pytest.mark.fault(45)
 def test_too_many_bad_tokens_hold_up_their_neighbourhood_but_no_token_that_was_good(clock: Clock) -> None:
     held = Limits(100, clock)
     held.was_good(b"good")
@@ -124,6 +125,7 @@ async def test_every_answer_over_tcp_says_what_is_left(db: Db, registry: Registr
     assert "RateLimit-Limit" not in local
 
 
+@pytest.mark.fault(42)
 async def test_who_asks_too_often_is_told_when_to_come_back_and_the_socket_still_serves(
     db: Db, registry: Registry
 ) -> None:
@@ -149,6 +151,7 @@ async def test_two_tokens_from_one_address_have_a_limit_each(db: Db, registry: R
     assert others == 200
 
 
+@pytest.mark.fault(45)
 async def test_guessing_tokens_ends_after_a_few_without_another_look_into_the_database(
     db: Db, registry: Registry
 ) -> None:

@@ -95,6 +95,7 @@ def test_loopback_in_each_of_its_names_is_opened(host: str) -> None:
 
 
 @pytest.mark.req("C8")
+@pytest.mark.fault(53)
 def test_the_sockets_file_is_for_user_and_group_alone_whatever_the_umask(folder: Path) -> None:
     for umask in (0o000, 0o077):
         before = os.umask(umask)
@@ -107,6 +108,7 @@ def test_the_sockets_file_is_for_user_and_group_alone_whatever_the_umask(folder:
         assert mode == 0o660
 
 
+@pytest.mark.fault(53)
 def test_nobody_connects_before_the_mode_is_right(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Right after the file appears, and until it has its mode, the kernel refuses every connection."""
     path, refused, chmod = folder / "s", [], Path.chmod

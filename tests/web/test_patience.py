@@ -20,6 +20,7 @@ HEAD = b"POST /api/v1/jobs/nightly/runs HTTP/1.1\r\nHost: localhost\r\n"
 
 
 @pytest.mark.req("E13")
+@pytest.mark.fault(42)
 async def test_a_client_that_says_nothing_is_closed(db: Db, registry: Registry) -> None:
     async with site(db, registry, patience=SHORT) as here, wire(here.addresses.url) as silent:
         said = await silent.rest()
@@ -27,6 +28,7 @@ async def test_a_client_that_says_nothing_is_closed(db: Db, registry: Registry) 
     assert said == b""
 
 
+@pytest.mark.fault(42)
 async def test_a_head_that_drips_is_closed_before_it_is_whole(db: Db, registry: Registry) -> None:
     async with site(db, registry, patience=SHORT) as here, wire(here.addresses.url) as slow:
         dripping = asyncio.create_task(slow.drip(HEAD + b"X: " + b"x" * 10_000))
@@ -36,6 +38,7 @@ async def test_a_head_that_drips_is_closed_before_it_is_whole(db: Db, registry: 
     assert said == b""
 
 
+@pytest.mark.fault(42)
 async def test_a_second_head_that_drips_on_a_kept_connection_is_closed_too(db: Db, registry: Registry) -> None:
     async with site(db, registry, patience=SHORT) as here, wire(here.addresses.url) as slow:
         await slow.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -48,6 +51,7 @@ async def test_a_second_head_that_drips_on_a_kept_connection_is_closed_too(db: D
     assert rest == b'{"alive":true}'
 
 
+@pytest.mark.fault(42)
 async def test_a_body_that_drips_is_answered_408_and_closed(db: Db, registry: Registry) -> None:
     async with site(db, registry, patience=SHORT) as here:
         reader, writer = await asyncio.open_unix_connection(here.addresses.socket)
@@ -68,6 +72,7 @@ async def test_a_body_that_nobody_reads_is_not_waited_for_either(db: Db, registr
     assert said.startswith(b"HTTP/1.1 401")
 
 
+@pytest.mark.fault(42)
 async def test_a_client_that_takes_no_answer_loses_its_connection(db: Db, registry: Registry) -> None:
     whole = 64 << 20  # more than the kernel buffers for a connection
     given_up = asyncio.Event()
@@ -93,6 +98,7 @@ def received(client: socket.socket) -> int:
     return taken
 
 
+@pytest.mark.fault(42)
 async def test_one_connection_too_many_is_told_so_and_the_socket_still_serves_operators(
     db: Db, registry: Registry
 ) -> None:

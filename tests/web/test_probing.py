@@ -62,6 +62,7 @@ def mutated(pieces: tuple[bytes, ...], chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.req("E13")
+@pytest.mark.fault(43, 49, 50)
 async def test_no_probe_is_a_mistake_of_ours_and_the_daemon_serves_on(db: Db, registry: Registry, seed: int) -> None:
     await registered(db, *registry.jobs.values())
     chance = random.Random(seed)
@@ -97,6 +98,7 @@ async def test_who_holds_a_token_has_no_more_room_than_others(db: Db, registry: 
 
 
 @pytest.mark.parametrize("path", ["/api/v1/reload", "/api/v1/tokens", "/api/v1/emergency-stop"])
+@pytest.mark.fault(42, 43)
 async def test_a_body_is_not_read_before_it_is_clear_that_the_sender_may(served: Site, path: str) -> None:
     async with wire(served.addresses.url) as probe:
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000000\r\n\r\n"

@@ -36,6 +36,7 @@ async def afar(db: Db, registry: Registry) -> AsyncIterator[Site]:
 
 @pytest.mark.parametrize(("held", "needed"), REACH, ids=lambda scope: scope.value)
 @pytest.mark.req("A6")
+@pytest.mark.fault(44)
 async def test_a_token_reaches_what_its_scope_and_those_below_allow(
     afar: Site, db: Db, held: Scope, needed: Scope
 ) -> None:
@@ -53,6 +54,7 @@ async def test_a_token_reaches_what_its_scope_and_those_below_allow(
 
 
 @pytest.mark.req("A6")
+@pytest.mark.fault(44)
 async def test_off_loopback_nothing_but_the_probes_answers_without_a_token(afar: Site) -> None:
     paths = [(route.method, route.path.replace("{job}", "nightly").replace("{run}", "1")) for route in ROUTES]
 
@@ -103,6 +105,7 @@ async def test_the_holder_of_a_token_is_the_actor_of_what_it_does(afar: Site, db
 GONE = "UPDATE jobsd.api_token SET revoked_at = now(), revoked_by = 'test'"
 
 
+@pytest.mark.fault(45)
 async def test_a_token_that_expired_or_was_revoked_is_no_good_at_once(afar: Site, db: Db) -> None:
     lasting, short = await token(db, "read", "lasting"), await token(db, "read", "short", "1s")
     before = [(await afar.ask("GET", "/api/v1/runs", tcp=True, headers=bearer(lasting)))[0]]
@@ -138,6 +141,7 @@ async def test_what_is_no_token_of_ours_opens_nothing_not_even_reading_on_loopba
     assert len(header) < 10 or header.split()[1] not in str(body)
 
 
+@pytest.mark.fault(45, 51)
 async def test_a_refused_token_is_logged_by_where_it_came_from_and_not_by_its_text(served: Site) -> None:
     secret = "jobsd_" + "B" * 43
 
@@ -170,6 +174,7 @@ async def made(here: Site, **body: Any) -> tuple[int, Any]:
 
 
 @pytest.mark.req("A7")
+@pytest.mark.fault(45, 51)
 async def test_of_a_token_only_its_hash_is_kept_and_its_making_is_audited(served: Site, db: Db) -> None:
     status, answer = await made(served, expires="90d", reason="for the pipeline")
 
@@ -270,6 +275,7 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize("statement", FORBIDDEN)
 @pytest.mark.req("P10")
+@pytest.mark.fault(39)
 async def test_the_database_lets_nobody_change_what_a_token_is(db: Db, statement: str) -> None:
     await token(db, "read")
 

@@ -63,6 +63,7 @@ async def test_what_cannot_start_says_why(bench: Bench, tmp_path: Path) -> None:
 
 
 @pytest.mark.req("C2")
+@pytest.mark.fault(53)
 async def test_a_command_runs_in_its_folder_without_a_shell_and_without_input(bench: Bench, tmp_path: Path) -> None:
     pwd = await execute(bench.execution(command=["pwd"], cwd=str(tmp_path)))
     echo = await execute(bench.execution(command=["echo", "$HOME", "a b", "*"]))
@@ -74,6 +75,7 @@ async def test_a_command_runs_in_its_folder_without_a_shell_and_without_input(be
 
 
 @pytest.mark.req("P4")
+@pytest.mark.fault(51)
 async def test_the_environment_is_the_documented_one_and_no_secret_of_the_daemon_leaks(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
