@@ -163,7 +163,7 @@ class Db:
             settings={
                 "statement_timeout": str(round(ms)),
                 "lock_timeout": str(round(0.8 * ms)),  # first, so that one is told from the other
-                "idle_in_transaction_session_timeout": "60000",
+                "idle_in_transaction_session_timeout": str(round(ms)),  # a frozen node's rows are waited for by others
             },
             path=self.path,
         )
