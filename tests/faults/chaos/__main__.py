@@ -52,8 +52,6 @@ async def run(seed: int, faults: int, folder: Path, sabotage: str = "", *, loud:
             unwell.append(f"not well {WELL_S:g} s after the last fault")
         history = await gather(here, load, sampler, began, unwell)
         sampling.cancel()
-        for node in here.nodes:
-            (folder / f"{node.name}.log").write_text(node.daemon.log_end(1_000_000))
     return Report(seed, monotonic() - began_s, done, history, check(history))
 
 

@@ -1,7 +1,9 @@
 """Fault after fault, sometimes several at once or into a recovery, with how long each recovery took."""
 
 import asyncio
+import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
 from time import monotonic
@@ -34,7 +36,7 @@ async def campaign(
     while len(done) < faults:
         many = random.choices([count for count, _ in TOGETHER], [share for _, share in TOGETHER])[0]
         chosen = random.choices(among, [fault.often for fault in among], k=many)
-        measured = await asyncio.gather(*(_inject(site, random, fault) for fault in chosen))
+        measured = await asyncio.gather(*(_inject(site, random, fault, stuck) for fault in chosen))
         alone = many == 1 and well
         at = monotonic()
         well = False
@@ -50,9 +52,17 @@ async def campaign(
     return done, stuck
 
 
-async def _inject(site: Site, random: Random, fault: Fault) -> tuple[str, float | None]:
-    if fault.on_node is not None:
-        node = random.choice(site.nodes)
-        return node.name, await fault.on_node(site, node, random)
-    assert fault.on_site is not None
-    return "the site", await fault.on_site(site, random)
+async def _inject(site: Site, random: Random, fault: Fault, stuck: list[str]) -> tuple[str, float | None]:
+    node = random.choice(site.nodes)
+    target = "the site" if fault.on_node is None else node.name
+    try:
+        if fault.on_node is not None:
+            return target, await fault.on_node(site, node, random)
+        assert fault.on_site is not None
+        return target, await fault.on_site(site, random)
+    except TimeoutError:
+        stuck.append(f"{fault.name}, {target}: nobody helped")
+        for each in site.nodes:  # what still sleeps is woken
+            with suppress(ProcessLookupError):
+                each.daemon.signal(signal.SIGCONT)
+        return target, None

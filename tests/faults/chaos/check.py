@@ -7,13 +7,11 @@ from tests.faults.chaos.history import History
 from tests.faults.chaos.ledger import undecided
 from tests.faults.chaos.overlaps import crowds, overlaps
 
-THAW_S = 1.3  # beat and deadline of the site's lease
-
 
 def check(history: History) -> Mapping[str, list[str]]:
     """Each count with the words for every one that was found."""
     return {
-        "overlaps of a lock key": overlaps(history, THAW_S),
+        "overlaps of a lock key": overlaps(history),
         "more at once than the concurrency": crowds(history),
         "runs lost, or not over": record.lost(history),
         "completed without having ended": record.unfounded(history),

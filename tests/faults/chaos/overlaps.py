@@ -2,7 +2,7 @@
 
 An execution is at work from its `begin` to its last line, and the order is that of the file: a line that comes after
 another execution of the same key has begun is one too many. Only code in the daemon's own process may be late, and only
-by what it does before its first heartbeat after having been frozen: a beat and its deadline.
+by one step, from one wait to the next, when the process was frozen and is awake again.
 """
 
 from collections import defaultdict
@@ -35,14 +35,15 @@ def late_lines(lines: Sequence[Line]) -> list[Late]:
     return late
 
 
-def overlaps(history: History, thaw_s: float) -> list[str]:
-    """Executions that overlapped. `thaw_s` is how long code in the daemon may go on once it is awake again."""
+def overlaps(history: History) -> list[str]:
+    """Executions that overlapped, but for one step of code in a daemon."""
     said = []
     for attempt, late in _by_attempt(late_lines(history.lines)).items():
         first = late[0].line
         others = [each for each in late if each.line.kind != IN_THE_DAEMON]
+        steps = sum(each.line.word == "step" for each in late)
         went_on_s = (late[-1].line.ns - first.ns) / 1e9
-        if others or went_on_s > thaw_s:
+        if others or steps > 1:
             what = f"{first.job} {first.kind} run {attempt.run} fence {attempt.fence}"
             said.append(
                 f"{what}: {len(late)} lines over {went_on_s:.3f} s after {late[0].other} had begun: {first.key}"
@@ -50,7 +51,7 @@ def overlaps(history: History, thaw_s: float) -> list[str]:
     return said
 
 
-def steps_after_the_fence(history: History) -> list[int]:
+def lines_after_a_thaw(history: History) -> list[int]:
     """How many late lines each execution in a daemon wrote that was frozen: at least one, of those that wrote any."""
     late = _by_attempt(late_lines(history.lines))
     return [len(each) for each in late.values() if all(late.line.kind == IN_THE_DAEMON for late in each)]

@@ -9,7 +9,7 @@ from typing import Any
 from tests.faults.chaos.campaign import Done
 from tests.faults.chaos.history import History
 from tests.faults.chaos.inject import FAULTS
-from tests.faults.chaos.overlaps import steps_after_the_fence
+from tests.faults.chaos.overlaps import lines_after_a_thaw
 
 SHOWN = 5  # violations of a kind
 
@@ -76,7 +76,7 @@ class Report:
 
     def _figures(self) -> dict[str, Any]:
         history = self.history
-        steps = steps_after_the_fence(history)
+        steps = lines_after_a_thaw(history)
         states = Counter(run.state for run in history.runs.values())
         outcomes = Counter("refused, stale" if each.stale else each.outcome for each in history.recorded)
         return {

@@ -193,6 +193,8 @@ async def site(folder: Path, sabotage: str = "") -> AsyncIterator[Site]:
                 node.closing = True
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
+            for node in here.nodes:
+                (folder / f"{node.name}.log").write_text(node.daemon.log_end(1_000_000))
             for pid in here.children():  # none, unless a promise was broken
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
