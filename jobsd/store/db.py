@@ -38,7 +38,7 @@ T = TypeVar("T")
 Row = asyncpg.Record
 
 CLOSE_S = 2.0
-IDLE_S = 60.0  # a connection that nobody needed for so long is closed
+IDLE_S = 10.0  # a connection that nobody needed for so long is closed
 _SCHEMA = re.compile(r"(?<!')\bjobsd\.")
 
 

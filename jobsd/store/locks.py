@@ -119,7 +119,9 @@ async def open_lock_connection(
     between (it refuses our settings or drops them, or another backend answers), E0310 when a lock just taken is not to
     be seen.
     """
-    con = await connect(url, application_name=application_name, settings=LIMITS, pooled=False)
+    waits_ms = round(0.8 * deadline_s * 1000)  # for a lock that somebody holds: less, so that the session stays
+    limits = {**LIMITS, "lock_timeout": str(waits_ms)}
+    con = await connect(url, application_name=application_name, settings=limits, pooled=False)
     session = Session(con, schema, deadline_s)
     try:
         await _require_version(session)

@@ -76,6 +76,8 @@ class Listener:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PING_S):
                         await closed.wait()
+                if con.superseded:
+                    raise Unavailable(ConnectionError("a former primary: nobody notifies there any more"))
                 await session.fetchval(PING, timeout=ANSWER_S)
         finally:
             con.terminate()

@@ -4,62 +4,23 @@ that was acknowledged is lost, and nothing is done twice."""
 import asyncio
 import os
 import signal
-from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import asyncpg
 import pytest
 
 from jobsd.store.db import Db
+from tests.faults.unharmed import JOBS, PATIENT, all_is_well, at_work
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
-from tests.support.load import Load, load
+from tests.support.load import load
 from tests.support.postgres import OwnServer
 
 Start = Callable[..., Awaitable[Daemon]]
 Own = Callable[..., OwnServer]
 
-# Longer than any restart here takes, however busy the machine.
-PATIENT = {"lease": {"adopt": "50s", "lease": "52s", "rescue": "60s"}, "daemon": {"slots": 50}}
-JOBS = """
-[jobs.command]
-command = ["sh", "-c", "echo begun command $JOBSD_ATTEMPT > traces; until [ -e go ]; do sleep 0.05; done"]
-
-[jobs.in_loop]
-handler = "tests.daemon.work:waits"
-
-[jobs.small]
-handler = "tests.daemon.work:ticks"
-lock_key = "{run_id}"
-"""
 SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE $1 ORDER BY backend_start"
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE $1"
-
-
-async def at_work(node: Daemon) -> None:
-    for job in ("command", "in_loop"):
-        await node.trigger(job)
-        await node.traced(f"begun {job} 1")
-
-
-async def all_is_well(node: Daemon, asking: Load, url: str) -> None:
-    """What ran goes on to its end at the first attempt; what was acknowledged is there, once, and done, once."""
-    node.release()
-    for job in ("command", "in_loop"):
-        await node.seen("run_completed", job=job, attempt=1)
-    async with Db.open(url) as db:
-        await eventually(lambda: db.fetchval("SELECT count(*) FROM jobsd.run WHERE state <> 'completed'"), 0)
-        await eventually(lambda: db.fetchval("SELECT count(*) FROM jobsd.claim"), 0)
-        rows = await db.fetch("SELECT id, idempotency_key AS key, attempt FROM jobsd.run WHERE job = 'small'")
-        attempts = await db.fetch("SELECT run, outcome FROM jobsd.attempts")
-    assert {row["key"]: row["id"] for row in rows if row["key"] in asking.acknowledged} == asking.acknowledged
-    done = Counter(row["run"] for row in attempts if row["outcome"] == "completed")
-    assert set(done.values()) == {1}
-    assert {row["outcome"] for row in attempts} <= {"completed", "lost"}
-    ticks = Counter(await node.traced("tick small"))
-    assert set(ticks) == {str(row["id"]) for row in rows}
-    assert set(ticks.values()) == {1}, "a claim whose answer was lost has not begun, and is not an execution"
-    assert not [line for line in node.lines if line["event"] in ("lock_session_fenced", "run_refused")]
 
 
 @pytest.mark.req("P6", "P5", "P3", "C4")
@@ -83,8 +44,7 @@ async def test_a_server_that_is_shut_down_in_any_way_or_killed_costs_no_run_and_
             await node.seen("lock_session_adopted", times=times)
             await asking.grows()
 
-    assert set(asking.refused) <= {503}
-    await all_is_well(node, asking, server.url("jobsd"))
+    await all_is_well(node, server.url("jobsd"), asking)
     assert await node.stop() == 0
 
 
@@ -122,7 +82,7 @@ async def test_single_sessions_that_are_ended_or_killed_are_replaced_and_cost_no
         await asking.grows()
 
     assert untouched == []
-    await all_is_well(node, asking, url)
+    await all_is_well(node, url, asking)
     assert await node.stop() == 0
 
 

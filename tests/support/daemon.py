@@ -98,13 +98,13 @@ class Daemon:
         if ready:
             await self.notified("READY", "1")
 
-    async def seen(self, event: str, /, *, times: int = 1, **fields: object) -> Line:
+    async def seen(self, event: str, /, *, times: int = 1, patience_s: float = PATIENCE_S, **fields: object) -> Line:
         """Wait until the log holds `times` lines of `event` with these fields; the last of them."""
 
         def found() -> list[Line]:
             return [line for line in self.lines if line.get("event") == event and fields.items() <= line.items()]
 
-        await self._until(lambda: len(found()) >= times, f"{event} {fields} x{times}")
+        await self._until(lambda: len(found()) >= times, f"{event} {fields} x{times}", patience_s)
         return found()[times - 1]
 
     async def notified(self, key: str, value: str | None = None) -> str:
@@ -227,9 +227,9 @@ class Daemon:
         finally:
             transport.close()
 
-    async def _until(self, true: Callable[[], bool], wanted: str) -> None:
+    async def _until(self, true: Callable[[], bool], wanted: str, patience_s: float = PATIENCE_S) -> None:
         try:
-            async with asyncio.timeout(PATIENCE_S), self._changed:
+            async with asyncio.timeout(patience_s), self._changed:
                 await self._changed.wait_for(lambda: true() or self._ended)
         except TimeoutError:
             pass

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from time import monotonic
 
 import aiohttp
 
@@ -18,22 +19,24 @@ class Load:
     def __init__(self, node: Daemon, job: str, params: Mapping[str, object]) -> None:
         self.acknowledged: dict[str, int] = {}
         self.refused: list[int] = []  # the statuses of what was not acknowledged
+        self.longest_s = 0.0  # between two acknowledgements
+        self.job = job
         self._node = node
-        self._job = job
         self._params = params
 
     async def run(self) -> None:
-        number = 0
+        number, last_s = 0, monotonic()
         while True:
             number += 1
             await self._ask(f"load-{number}")
+            self.longest_s, last_s = max(self.longest_s, monotonic() - last_s), monotonic()
             await asyncio.sleep(PAUSE_S)
 
     async def _ask(self, key: str) -> None:
         while key not in self.acknowledged:
             body = {"key": key, "params": self._params}
             with suppress(aiohttp.ClientError, TimeoutError):
-                status, answer = await self._node.request("POST", f"/api/v1/jobs/{self._job}/runs", body)
+                status, answer = await self._node.request("POST", f"/api/v1/jobs/{self.job}/runs", body)
                 if status in (200, 201):
                     self.acknowledged[key] = int(answer["id"])
                     return
@@ -47,12 +50,12 @@ class Load:
         async def so_many() -> bool:
             return len(self.acknowledged) >= enough
 
-        await eventually(so_many, True, 60)
+        await eventually(so_many, True, 90)
 
 
 @asynccontextmanager
 async def load(node: Daemon, job: str, **params: object) -> AsyncIterator[Load]:
-    """Ask for runs of `job` throughout the block; the last request is answered before it ends."""
+    """Ask for runs of `job` throughout the block."""
     asking = Load(node, job, params)
     task = asyncio.create_task(asking.run())
     try:
