@@ -23,7 +23,7 @@ from jobsd.store.history import Ended
 from jobsd.store.locks import LockConnection
 from jobsd.store.nodes import OtherNode
 
-LOOK_S = 3.0  # the longest pause between two looks; four of them fit into `rescue`
+LOOK_S = 1.0  # the longest pause between two looks, so that a rescue comes at most so late; four fit into `rescue`
 
 
 @dataclass(frozen=True, slots=True)
