@@ -133,7 +133,7 @@ class Workers:
             outcome = masked(await self._execute(each), self.mask)
             committed = await self._committed(each, outcome)
             each.settled = each.task is not None and not each.task.done()
-            now = committed.ended_at if committed else self._now()
+            now = max(run.started_at, committed.ended_at if committed else self._now())  # that clock may step back
             true = Completed(committed.result) if committed else outcome
             ended = Ended(run, each.node, settle(run, self.policy(run.job), true, now), now)
             await self._settler.settle(ended, () if each.settled else each.keys, written=committed is not None)

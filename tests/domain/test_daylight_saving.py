@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from jobsd.domain.slot import Decision
 from tests.domain.schedules import Timed, between, first, taken_instants, timed, utc
 
+pytestmark = pytest.mark.fault(18)
 BERLIN, SPRING, AUTUMN = "Europe/Berlin", "03-30", "10-26"
 GAP = "did not exist: the clock went from 02:00 to 03:00"
 AGAIN = "had been already: the clock went from 03:00 to 02:00"
