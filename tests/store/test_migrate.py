@@ -21,6 +21,7 @@ async def scalar(url: str, sql: str) -> object:
 
 
 @pytest.mark.req("C8", "C4")
+@pytest.mark.fault(36)
 async def test_nodes_that_migrate_at_once_apply_each_migration_once(empty_database_url: str) -> None:
     done = await asyncio.gather(*(migrate.migrate(empty_database_url) for _ in range(4)))
 
