@@ -1,6 +1,8 @@
 """What a daemon has to do while its database is harmed, and the proof that none of it suffered."""
 
+import os
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 from jobsd.store.db import Db
@@ -25,6 +27,7 @@ lock_key = "{run_id}"
 handler = "tests.daemon.work:marks"
 params = { key = "one" }
 """
+LONG = bool(os.environ.get("JOBSD_TEST_LONG"))  # tell how long things took
 LATER = "SELECT count(*) FROM jobsd.run WHERE state <> 'completed'"
 
 
@@ -37,6 +40,8 @@ async def at_work(node: Daemon) -> None:
 
 async def all_is_well(node: Daemon, url: str, *loads: Load) -> None:
     """What ran goes on to its end at the first attempt; what was acknowledged is there, once, and done, once."""
+    if LONG:
+        print("\nwithout a lock session:", ", ".join(f"{each:.2f} s" for each in outages_s(node)))
     node.release()
     for job in ("command", "in_loop"):
         await node.seen("run_completed", job=job, attempt=1)
@@ -56,6 +61,15 @@ async def all_is_well(node: Daemon, url: str, *loads: Load) -> None:
     assert set(ticks) == {str(row["id"]) for row in rows if row["job"] == "small"}
     assert set(ticks.values()) == {1}, "a claim whose answer was lost has not begun, and is not an execution"
     assert not [line for line in node.lines if line["event"] in ("lock_session_fenced", "run_refused")]
+
+
+def outages_s(node: Daemon) -> list[float]:
+    """From each loss of the lock session to its replacement. Seconds."""
+    at = {
+        event: [datetime.fromisoformat(line["at"]) for line in node.lines if line["event"] == f"lock_session_{event}"]
+        for event in ("lost", "adopted")
+    }
+    return [(adopted - lost).total_seconds() for lost, adopted in zip(at["lost"], at["adopted"], strict=True)]
 
 
 def one_at_a_time(marks: Path) -> list[int]:
