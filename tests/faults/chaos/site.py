@@ -28,6 +28,7 @@ SETTINGS: dict[str, Mapping[str, object]] = {
 }
 SABOTAGE = Path(__file__).with_name("sabotage")
 CONNECTIONS = 60
+START_S = 120.0  # on a machine that has much else to do
 LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)  # the server
 NO_ANSWER = (*LOST, aiohttp.ClientError)  # of either
 UNSETTLED = """
@@ -54,18 +55,22 @@ class Node:
         """Until it runs: a start that fails, as while the server is away, is made again, as systemd does."""
         while True:
             await self.daemon.start(ready=False)
-            ready = asyncio.create_task(self.daemon.notified("READY", "1"))
-            ended = asyncio.create_task(self.daemon.process.wait())
-            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED, timeout=60)
-            ready.cancel()
-            ended.cancel()
-            won = not any(isinstance(r, BaseException) for r in (await asyncio.gather(ready, return_exceptions=True)))
-            if won:
+            if await self._got_ready():
                 return
             if self.daemon.process.returncode is None:
-                self.left.append("not ready a minute after its start")
+                self.left.append(f"not ready {START_S:g} s after its start")
                 self.daemon.signal(signal.SIGKILL)
             await self.daemon.exited()
+
+    async def _got_ready(self) -> bool:
+        """Whether it is in time; not when it has ended."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                while self.daemon.process.returncode is None:
+                    if ("READY", "1") in self.daemon.notes:
+                        return True
+                    await asyncio.sleep(0.02)
+        return False
 
     async def keep_up(self) -> None:
         """Start it again whenever it ends by itself, and remember how it did."""
