@@ -8,7 +8,7 @@ import pytest
 from jobsd.store.db import Db
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
-from tests.support.locked import locked
+from tests.support.locked import locked, shut
 from tests.support.postgres import OwnServer
 
 Start = Callable[..., Awaitable[Daemon]]
@@ -82,7 +82,7 @@ async def test_effect_and_settlement_agree_wherever_kill_9_strikes(daemon: Start
     await db.execute(SETUP)
     node.release("begin")
     async with db.transaction() as session:
-        await session.execute("LOCK TABLE gate")
+        await shut(session, "gate")
         asked = await one_of_each(node)
         await eventually(lambda: db.fetchval(AT_GATE), 12)
         await node.traced("committed", times=3)
@@ -116,7 +116,7 @@ async def test_a_frozen_nodes_transactions_come_too_late_and_the_rescued_runs_ha
     await db.execute(SETUP)
     frozen.release("begin")
     async with db.transaction() as session:
-        await session.execute("LOCK TABLE gate")
+        await shut(session, "gate")
         asked = {kind: [await frozen.trigger(kind, params={"stop": stop}) for stop in STOPS[1:3]] for kind in WORK}
         await eventually(lambda: db.fetchval(AT_GATE), 2 * len(asked))
 
@@ -176,7 +176,8 @@ async def test_a_crash_of_the_server_in_the_middle_of_transactions_leaves_effect
         await db.execute(SETUP)
         node.release("begin")
         async with db.session() as session:
-            await session.execute("BEGIN; LOCK TABLE gate")
+            await session.execute("BEGIN")
+            await shut(session, "gate")
             asked = [await node.trigger(kind, params={"stop": stop}) for kind in WORK for stop in STOPS[:3]]
             await eventually(lambda: db.fetchval(AT_GATE), len(asked))
             postgres_server.kill9()

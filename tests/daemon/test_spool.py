@@ -11,6 +11,7 @@ import pytest
 from jobsd.store.db import Db
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
+from tests.support.locked import shut
 from tests.support.postgres import OwnServer
 
 Start = Callable[..., Awaitable[Daemon]]
@@ -102,7 +103,7 @@ async def test_what_ended_before_the_node_was_fenced_is_settled_as_it_ended_when
     await node.traced("begun command")
     async with Db.open(url) as db, db.session() as session:
         await session.execute("BEGIN")
-        await session.execute("LOCK TABLE jobsd.attempt")  # no settlement is taken; the lock session stands
+        await shut(session, "jobsd.attempt")  # no settlement is taken; the lock session stands
         node.release()
         await eventually(lambda: spooled(node), 2)
         await asyncio.to_thread(server.stop)

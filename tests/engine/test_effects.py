@@ -24,7 +24,7 @@ from tests.engine.executors.bench import HANDLERS, boottime_ns
 from tests.support.daemon import PATIENCE_S
 from tests.support.engine import enqueued, job, node, registered, request
 from tests.support.eventually import eventually
-from tests.support.locked import locked
+from tests.support.locked import locked, shut
 from tests.support.postgres import OwnServer
 
 
@@ -218,7 +218,7 @@ async def test_a_commit_whose_answer_is_lost_is_found_to_be_undone(
     await db.execute("CREATE TABLE public.effect (run bigint NOT NULL)")
     await db.execute(GATE)
     async with place(db, tmp_path, **keys) as at, db.transaction() as session:
-        await session.execute("LOCK TABLE gate")
+        await shut(session, "gate")
         await at.start()
         await eventually(lambda: db.fetchval(AT_GATE), 1)
         await db.execute(END)
@@ -237,7 +237,7 @@ async def test_a_commit_that_hangs_while_its_job_is_ended_is_ended_too_so_that_r
     await db.execute("CREATE TABLE public.effect (run bigint NOT NULL)")
     await db.execute(GATE)
     async with place(db, tmp_path, grace="100ms", **keys) as at, db.transaction() as session:
-        await session.execute("LOCK TABLE gate")
+        await shut(session, "gate")
         await at.start()
         await eventually(lambda: db.fetchval(AT_GATE), 1)
         at.workers.stop(Interrupted("shutting down"))

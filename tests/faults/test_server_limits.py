@@ -11,6 +11,7 @@ from tests.faults.unharmed import JOBS, PATIENT, all_is_well, at_work
 from tests.support.daemon import Daemon
 from tests.support.eventually import eventually
 from tests.support.load import load
+from tests.support.locked import shut
 from tests.support.postgres import OwnServer, asked
 
 Start = Callable[..., Awaitable[Daemon]]
@@ -102,7 +103,7 @@ async def test_tables_that_somebody_locks_for_long_stop_no_heartbeat_and_nothing
     async with Db.open(url) as db, load(node, "small") as asking:
         await asking.grows()
         async with db.session() as locking, locking.transaction():
-            await locking.execute("LOCK TABLE jobsd.run")
+            await shut(locking, "jobsd.run")
             await refused(asking.refused, 2)
             await node.seen("database_trouble", loop="claimer")
             beat = await db.fetchval(BEAT)

@@ -1,6 +1,6 @@
-"""Which lock keys are held, as the server sees it: of this database alone, others share the server."""
+"""Locks: which keys are held, as the server sees it (of this database alone, others share the server); shut tables."""
 
-from jobsd.store.db import Db
+from jobsd.store.db import Db, Session
 
 HELD = """
     SELECT count(*)
@@ -14,3 +14,9 @@ HELD = """
 async def locked(db: Db, key: int | None = None) -> int:
     """How often a lock key is held; without one, how many there are."""
     return int(await db.fetchval(HELD, key))
+
+
+async def shut(session: Session, table: str) -> None:
+    """Keep everybody out of a table until the session's transaction ends, however long that takes."""
+    await session.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+    await session.execute(f"LOCK TABLE {table}")
