@@ -11,7 +11,10 @@ from jobsd.daemon.fencing import Fencing
 from jobsd.daemon.prepared import Prepared
 from jobsd.domain.events import DatabaseTrouble, LoopBlocked, Noted, Observe
 from jobsd.domain.outcome import AlertRow
+from jobsd.domain.run import CANARY
+from jobsd.engine import canary
 from jobsd.engine.alerter import Alerter
+from jobsd.engine.canary import Canary
 from jobsd.engine.claimer import Claimer
 from jobsd.engine.dependencies import Dependencies
 from jobsd.engine.executors.guardians import Guardians
@@ -63,11 +66,12 @@ class Node:
         keeper = Keeper(where, settings.lease, pulse, parts.observe)
         self.parts = parts
         self.registry = registry
-        self.here = Here(parts.db, keeper, pulse, parts.observe, parts.who, parts.redactor.known)
+        told = canary.unheard(parts.observe)
+        self.here = Here(parts.db, keeper, pulse, told, parts.who, parts.redactor.known)
         self.spool = Spool(parts.state_dir / "spool", parts.observe)
         self.settler = Settler(self.here, self.spool)
         self.guardians = Guardians(parts.state_dir)
-        self.workers = Workers(settings.daemon.slots, keeper, self.settler, parts.observe)
+        self.workers = Workers(settings.daemon.slots, keeper, self.settler, self.here.observe)
         self.claimer = Claimer(self.here, self.workers)
         self.scheduler = Scheduler(self.here)
         self.dependencies = Dependencies(self.here, self.scheduler)
@@ -77,7 +81,8 @@ class Node:
         self.alerter = Alerter(parts.db, tellers, settings.alerts, parts.observe, registry.jobs)
         self.listener = wake.Listener(parts.lock_url, parts.db.schema, parts.who.name, self._heard, self._deaf)
         self.stall = StallWatch(asyncio.get_running_loop(), parts.observe, parts.metrics.loop_lag, self._blocked)
-        self.prepared = Prepared(self.here, self.guardians, parts.lock_url, lambda: self.registry)
+        self.canary = Canary(self.here)
+        self.prepared = Prepared(self.here, self.guardians, parts.lock_url, lambda: self.registry, self.canary)
         self.fencing = Fencing(self.here, self.workers, self.rescuer, self._pause)
         self.sweep = StaleSweep(self.here, self.prepared.policy)
         self.sealer = Sealer(self.here)
@@ -101,7 +106,14 @@ class Node:
         self.rescuer.in_hand = self.workers.will_settle
         self.workers.on_free = self.rescuer.on_rescued = self.claimer.wake
         self.workers.on_alert = lambda alert: self._errand(self._raise(alert))
-        self.settler.on_ended = self._on_ended
+        self.settler.on_ended = self._on_settled
+        self.claimer.canary = lambda: self.canary.to_take
+        self.canary.places = lambda: self.workers.free
+        self.canary.excuse = self._idle
+        self.canary.on_silent = lambda row: self._errand(self._raise(row))
+        self.workers.on_round = lambda: self.here.pulse.advance("workers")
+        self.listener.on_round = lambda: self.here.pulse.advance("listener")
+        self.alerter.on_round = lambda: self.here.pulse.advance("alerter", allowed_s=60.0)
         self.settler.on_refused = self.alerter.wake
         self.sweep.on_swept = self.ended_elsewhere
         self.sweep.on_alert = self.sealer.on_alert = self.alerter.wake
@@ -158,6 +170,7 @@ class Node:
             "fence": self.fencing.run,
             "housekeeper": self.housekeeper.run,
             "gauges": self._gauge,
+            "canary": self.canary.run,
         }
 
     async def rest(self) -> None:
@@ -201,6 +214,19 @@ class Node:
         self.guardians.renew(until_ns)
         self._loop.call_soon_threadsafe(self.fencing.renewed, until_ns)
 
+    def _idle(self) -> str:
+        """Why nothing is claimed, or settled, just now, for a reason that is known and told elsewhere."""
+        if not self.here.keeper.up:
+            return "the lock session is down"
+        if self.claimer.paused:
+            return "nothing is to be claimed"
+        return self.claimer.refused or self.settler.refused
+
+    def _on_settled(self, ended: Sequence[Ended]) -> None:
+        self.canary.ended(ended)
+        if runs := [each for each in ended if each.run.job != CANARY]:
+            self._on_ended(runs)
+
     def _on_ended(self, ended: Sequence[Ended]) -> None:
         self.on_change()
         names = {each.run.job for each in ended}
@@ -228,6 +254,10 @@ class Node:
 
     def _heard(self, what: str) -> None:
         """A notification; the empty one stands for some that may have been missed."""
+        if what.startswith("canary:"):
+            if what == f"canary:{self.here.keeper.node}":
+                self.claimer.wake()
+            return
         self.on_change()
         if what in ("", "run"):
             self.claimer.wake()
@@ -274,4 +304,5 @@ class Node:
                 self.parts.metrics.queue(counts, depth.oldest_due_s)
             except Unavailable as gone:
                 self.here.observe(DatabaseTrouble("gauges", str(gone)))
+            self.here.pulse.advance("gauges", allowed_s=2 * GAUGES_S + 60.0)
             await asyncio.sleep(GAUGES_S)

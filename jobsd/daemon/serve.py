@@ -241,6 +241,7 @@ class _Daemon:
     def _metrics(self) -> tuple[bytes, str]:
         metrics = self.node.parts.metrics
         metrics.loops({loop: beat.age_s for loop, beat in self.node.here.pulse.beats().items()})
+        metrics.canary(self.node.canary.latency_s)
         metrics.unwritten(self.node.settler.unwritten, self.node.spool.kept)
         return metrics.render()
 
@@ -254,6 +255,7 @@ class _Daemon:
             reload=self.reloader.last,
             log_lines_lost=logs.lost_recently(),
             unwritten=self._unwritten(),
+            canary_s=self.node.canary.latency_s,
         )
 
     def _unwritten(self) -> Unwritten:

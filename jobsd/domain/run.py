@@ -11,6 +11,7 @@ NodeId = NewType("NodeId", int)
 Fence = NewType("Fence", int)  # (database timeline << 40) + a sequence: it only rises, also across a failover
 
 SEQUENCE_BITS = 40
+CANARY = ".canary"  # stands where a job's name does, and is none: those begin with a letter
 
 
 class RunState(StrEnum):

@@ -6,7 +6,7 @@ A channel that fails or hangs is tried again later and holds up no other. What a
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
@@ -56,6 +56,7 @@ class Alerter:
         observe: Observe,
         jobs: Mapping[str, JobDefinition],
     ) -> None:
+        self.on_round: Callable[[], None] = lambda: None
         self._db = db
         self._observe = observe
         self._awake = asyncio.Event()
@@ -86,6 +87,7 @@ class Alerter:
         """Go on for ever."""
         async with asyncio.TaskGroup() as tellers:
             while True:
+                self.on_round()
                 self._awake.clear()
                 wait_s = await self._look(tellers)
                 with suppress(TimeoutError):

@@ -4,10 +4,11 @@ Woken by a notification, by the scheduler, by a place that becomes free and by t
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from jobsd.domain.events import DatabaseTrouble
 from jobsd.domain.job import JobDefinition
+from jobsd.domain.run import Fence
 from jobsd.engine.here import Here
 from jobsd.engine.nap import nap
 from jobsd.engine.worker import Workers
@@ -23,6 +24,8 @@ BATCH = 500
 
 class Claimer:
     def __init__(self, here: Here, workers: Workers) -> None:
+        self.canary: Callable[[], Fence | None] = lambda: None  # set by the daemon: one that is to be taken
+        self.refused = ""  # why the database let nothing be claimed at the last try; empty when it did
         self.paused = False  # draining, fenced, or switched off: nothing is claimed
         self._here = here
         self._workers = workers
@@ -62,10 +65,12 @@ class Claimer:
             await nap(self._wake, wait_s)
             try:
                 wait_s = await self._round()
+                self.refused = ""
             except Overtaken:
                 wait_s = 0.0
             except Unavailable as gone:
-                self._here.observe(DatabaseTrouble("claimer", str(gone)))
+                self.refused = str(gone)
+                self._here.observe(DatabaseTrouble("claimer", self.refused))
                 wait_s = RETRY_S
 
     async def _round(self) -> float:
@@ -90,7 +95,15 @@ class Claimer:
     def _request(self, limit: int) -> ClaimRequest:
         kept, kept_runs = self._workers.kept()
         return ClaimRequest(
-            self._jobs, self._seats, kept, kept_runs, limit, self._here.keeper.node, self._here.actor, self._rates
+            self._jobs,
+            self._seats,
+            kept,
+            kept_runs,
+            limit,
+            self._here.keeper.node,
+            self._here.actor,
+            self._rates,
+            self.canary(),
         )
 
     async def _until_due(self) -> float:

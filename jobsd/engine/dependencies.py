@@ -23,6 +23,7 @@ from jobsd.store.db import Row, Unavailable
 from jobsd.store.slots import Move
 
 POLL_S = 15.0
+NONE_S = 20.0  # it shows that it lives, with no job that depends on another
 RETRY_S = 1.0
 LONG_AGO = timedelta(days=366)
 
@@ -48,8 +49,8 @@ class Dependencies:
     async def run(self) -> None:
         """Look for ever; sleeps until told, if no job depends on another."""
         while True:
-            self._here.pulse.advance("dependencies", allowed_s=float("inf") if self._wait_s is None else 60)
-            await nap(self._wake, self._wait_s)
+            self._here.pulse.advance("dependencies", allowed_s=60)
+            await nap(self._wake, NONE_S if self._wait_s is None else self._wait_s)
             try:
                 self._wait_s = await self._look()
             except Unavailable as gone:

@@ -14,6 +14,7 @@ from jobsd.engine.nap import nap
 from jobsd.store.db import Unavailable
 
 RETRY_S = 5.0
+ROUND_S = 10.0  # it shows that it lives, besides its duties, each of which does too
 LONGEST_S = 120.0  # a round that takes longer counts as hung: duties bound their own rounds
 
 
@@ -43,6 +44,9 @@ class Housekeeper:
         async with asyncio.TaskGroup() as group:
             for duty in self._duties:
                 group.create_task(self._keep(duty), name=f"duty {duty.name}")
+            while True:
+                self._here.pulse.advance("housekeeper")
+                await asyncio.sleep(ROUND_S)
 
     async def _keep(self, duty: Duty) -> None:
         while True:

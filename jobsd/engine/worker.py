@@ -13,7 +13,7 @@ from typing import Any
 from jobsd.domain.events import Noted, Observe, RunIgnoresCancellation, RunStarted
 from jobsd.domain.lifecycle import SettlePolicy, fingerprint, settle
 from jobsd.domain.outcome import AlertRow, Committed, Completed, Failed, Interrupted, Lost, Outcome, TimedOut
-from jobsd.domain.run import ClaimedRun, NodeId, RunId
+from jobsd.domain.run import CANARY, ClaimedRun, NodeId, RunId
 from jobsd.engine.executors.base import Execution, execute
 from jobsd.engine.executors.effects import Effects
 from jobsd.engine.keeper import Keeper
@@ -23,6 +23,7 @@ from jobsd.engine.settler import Settler
 from jobsd.store.history import Ended
 from jobsd.store.locks import Key
 
+ROUND_S = 10.0
 REAP_S = 3.0  # after the grace: for killing what is left and seeing that it is gone
 
 
@@ -49,6 +50,7 @@ class Workers:
         self.on_free: Callable[[], None] = lambda: None
         self.on_alert: Callable[[AlertRow], None] = lambda _alert: None
         self.mask: Mask = str  # set by the daemon
+        self.on_round: Callable[[], None] = lambda: None  # every ROUND_S seconds
         self._places = places
         self._keeper = keeper
         self._settler = settler
@@ -61,7 +63,9 @@ class Workers:
     async def run(self) -> None:
         """Own the tasks of all executions; ends only by being cancelled."""
         async with asyncio.TaskGroup() as self._group:
-            await asyncio.Event().wait()
+            while True:
+                self.on_round()
+                await asyncio.sleep(ROUND_S)
 
     @property
     def free(self) -> int:
@@ -69,8 +73,9 @@ class Workers:
 
     @property
     def running(self) -> list[tuple[ClaimedRun, float]]:
-        """What is executed now, each with its age in seconds."""
-        return [(each.run, monotonic() - each.began_s) for each in self._running.values() if not each.settled]
+        """What is executed now, but for canaries, each with its age in seconds."""
+        now = [each for each in self._running.values() if not each.settled and each.run.job != CANARY]
+        return [(each.run, monotonic() - each.began_s) for each in now]
 
     def kept(self) -> tuple[list[int], list[int]]:
         """Lock ids, and runs, that must not be claimed here just now: the server would give us a lock twice.

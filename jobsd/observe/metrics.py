@@ -86,6 +86,10 @@ class Metrics:
             "jobsd_unwritten_settlements", "Outcomes that the database has not taken yet.", registry=own
         )
         self._spooled = Gauge("jobsd_spooled_settlements", "Of them, those on disk for the next start.", registry=own)
+        self._canary = Gauge(
+            "jobsd_canary_seconds", "How long the latest canary run took, from being sent to settled.", registry=own
+        )
+        self._canary.set(float("nan"))
         self._lock_session = Gauge("jobsd_lock_session_up", "1 while the lock session is proven.", registry=own)
         self._reload = Gauge("jobsd_config_last_reload_success", "1 if the last reload was accepted.", registry=own)
         self._reload.set(1)
@@ -175,6 +179,11 @@ class Metrics:
         """Settlements that wait for the database, and how many of them are in the spool."""
         self._unwritten.set(count)
         self._spooled.set(spooled)
+
+    def canary(self, took_s: float | None) -> None:
+        """The latest canary's latency; None before the first."""
+        if took_s is not None:
+            self._canary.set(took_s)
 
     def successes(self, at: Mapping[str, float]) -> None:
         """When each job last completed, as Unix time: from the database, once at the start."""

@@ -44,6 +44,9 @@ DECLARE_DEAD = """
  RETURNING id
 """
 STOP = """
+    WITH canary AS (
+        DELETE FROM jobsd.claim WHERE node = $1 AND fence < 0
+    )
     UPDATE jobsd.node
        SET state = 'stopped', ended_at = now()
      WHERE id = $1 AND state = 'live'

@@ -1,13 +1,14 @@
 """The queue: claiming rows of `jobsd.run`. What a run becomes `domain.lifecycle` decides and `history` writes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import asyncpg
 import orjson
 
 from jobsd.domain.run import ClaimedRun, Fence, NodeId, RunId
+from jobsd.store import canary
 from jobsd.store.db import Db, Row, Session, Unavailable
 from jobsd.store.locks import Key, LockConnection
 from jobsd.store.tickets import Rates
@@ -146,6 +147,7 @@ class ClaimRequest:
     node: NodeId
     actor: str
     rates: Rates = ()
+    canary: Fence | None = None  # to be taken too, and first
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,16 +166,19 @@ async def claim(lock: LockConnection, request: ClaimRequest) -> Claim:
 
     Raises `Unavailable`, after which locks may be left; `Overtaken` is one that is mended by trying again.
     """
+    sent = None if request.canary is None else await canary.take(lock, request.node, request.canary)
+    request = request if sent is None else replace(request, limit=request.limit - 1)
     try:
         rows = await lock.session.fetch(CLAIM, *_arguments(lock, request))
     except asyncpg.UniqueViolationError as other:
         raise Overtaken(other) from other
     taken = [row for row in rows if row["taken"]]
-    return Claim(
-        tuple(claimed_run(row) for row in taken),
-        {RunId(row["id"]): keys_of(lock, row["id"], row["lock_key"], row["seat"]) for row in taken},
-        tuple(keys_of(lock, row["id"], row["lock_key"], None)[0] for row in rows if not row["taken"]),
-    )
+    keys = {RunId(row["id"]): keys_of(lock, row["id"], row["lock_key"], row["seat"]) for row in taken}
+    surplus = tuple(keys_of(lock, row["id"], row["lock_key"], None)[0] for row in rows if not row["taken"])
+    claimed = tuple(claimed_run(row) for row in taken)
+    if sent is None:
+        return Claim(claimed, keys, surplus)
+    return Claim((sent, *claimed), {**keys, sent.id: (canary.key_of(lock, request.node),)}, surplus)
 
 
 def _arguments(lock: LockConnection, request: ClaimRequest) -> tuple[object, ...]:

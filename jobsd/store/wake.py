@@ -45,11 +45,13 @@ class Listener:
         self._application_name = f"jobsd listen {node}"
         self._heard = heard
         self._lost = lost
+        self.on_round: Callable[[], None] = lambda: None  # at each try, and with each answer of the server
         self.connected = False
 
     async def run(self) -> None:
         """Listen for ever; a broken connection is replaced."""
         while True:
+            self.on_round()
             try:
                 await self._listen()
             except Unavailable as gone:
@@ -73,6 +75,7 @@ class Listener:
             self._heard("")
             session = Session(con, self._schema, PING_S)
             while True:
+                self.on_round()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PING_S):
                         await closed.wait()

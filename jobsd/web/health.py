@@ -52,9 +52,16 @@ class Check(BaseModel):
     text: str
 
 
+class Loop(BaseModel):
+    advances: bool
+    age_s: float = Field(description="seconds since it last advanced")
+    limit_s: float = Field(description="past that it counts as hung")
+
+
 class Readiness(BaseModel):
     ready: bool
     checks: Mapping[str, Check]
+    loops: Mapping[str, Loop]
 
 
 def readiness(vitals: Vitals, answer: Answer) -> Readiness:
@@ -66,7 +73,11 @@ def readiness(vitals: Vitals, answer: Answer) -> Readiness:
         "database": Check(ok=not answer.error, text="does not answer" if answer.error else "answers"),
         "draining": Check(ok=not vitals.draining, text="draining" if vitals.draining else "no"),
     }
-    return Readiness(ready=all(check.ok for check in checks.values()), checks=checks)
+    loops = {
+        name: Loop(advances=loop.advances, age_s=round(loop.age_s, 1), limit_s=loop.allowed_s)
+        for name, loop in vitals.loops.items()
+    }
+    return Readiness(ready=all(check.ok for check in checks.values()), checks=checks, loops=loops)
 
 
 def _loops_text(vitals: Vitals, standing: Sequence[str]) -> str:
@@ -129,7 +140,10 @@ def _loops(vitals: Vitals) -> Component:
     return Component(
         verdict=Verdict.HEALTHY if well else Verdict.CRITICAL,
         text=_loops_text(vitals, standing),
-        figures={f"{name}_age_s": loop.age_s for name, loop in vitals.loops.items()},
+        figures={
+            **{f"{name}_age_s": loop.age_s for name, loop in vitals.loops.items()},
+            **({} if vitals.canary_s is None else {"canary_took_s": vitals.canary_s}),
+        },
     )
 
 

@@ -57,6 +57,7 @@ class Vitals:
     reload: Reload | None = None
     log_lines_lost: int = 0  # nought when the last was long ago
     unwritten: Unwritten = Unwritten()
+    canary_s: float | None = None  # how long the latest canary run took
 
 
 @dataclass(frozen=True, slots=True)

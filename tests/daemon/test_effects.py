@@ -102,7 +102,7 @@ async def test_effect_and_settlement_agree_wherever_kill_9_strikes(daemon: Start
     assert outcomes == {
         run: [first[run], "completed"] if first[run] == "lost" and again else [first[run]] for run in asked
     }
-    await eventually(lambda: db.fetchval("SELECT count(*) FROM jobsd.claim"), 0)
+    await eventually(lambda: db.fetchval("SELECT count(*) FROM jobsd.claim WHERE fence > 0"), 0)
     await eventually(lambda: locked(db), 0)
 
 

@@ -47,6 +47,7 @@ METRICS = (
     "jobsd_lock_session_up",
     "jobsd_unwritten_settlements",
     "jobsd_spooled_settlements",
+    "jobsd_canary_seconds",
     "jobsd_config_last_reload_success",
     "jobsd_alerts_total",
 )

@@ -39,6 +39,7 @@ NAMES = {  # 2-design, "Metrics": name, type, labels
     "jobsd_lock_session_up": ("gauge", set()),
     "jobsd_unwritten_settlements": ("gauge", set()),
     "jobsd_spooled_settlements": ("gauge", set()),
+    "jobsd_canary_seconds": ("gauge", set()),
     "jobsd_config_last_reload_success": ("gauge", set()),
     "jobsd_alerts_total": ("counter", {"type", "result"}),
 }
