@@ -30,6 +30,7 @@ def dump(node: Node) -> dict[str, Any]:
         "locks": {
             str(run): [f"{'own ' if key.own else ''}{key.id}" for key in keys]
             for run, keys in node.workers.held().items()
+            if run > 0  # a canary's is nobody's
         },
         "unwritten_settlements": node.settler.unwritten,
         "loops": {loop: round(beat.age_s, 1) for loop, beat in node.here.pulse.beats().items()},

@@ -127,13 +127,12 @@ class _Loading:
             self.collect(also(Draft(jobs, self.sources)))
         if self.problems or settings is None:
             raise JobsdError(tuple(_in_order(self.problems, self.sources.files)), Exit.CONFIGURATION)
-        parts = {"settings": settings.model_dump(mode="json"), "jobs": {name: job.hash for name, job in jobs.items()}}
         return Registry(
             jobs=jobs,
             settings=settings,
             files=tuple(file.path for file in self.sources.files),
             environment=self.sources.environment,
-            hash=digest(parts),
+            hash=digest({name: job.hash for name, job in jobs.items()}),  # of what nodes should agree on
             schedules=schedules,
             sources=self.sources,
             written=filling.written,

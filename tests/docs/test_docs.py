@@ -187,7 +187,7 @@ STATES = {"up", "lost", "adopted", "fenced"}  # of the lock session
 
 def events() -> set[str]:
     """The names of all lines: those that `Noted` carries, and those that `observe.wording` gives to other events."""
-    found = {f"lock_session_{state}" for state in STATES} | {"library"}
+    found = {f"lock_session_{state}" for state in STATES} | {"library", "log_lines_lost"}
     for path in (ROOT / "jobsd").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("Noted", "self._leave") and node.args:

@@ -32,7 +32,7 @@ OVER = "SELECT count(*) FROM jobsd.run WHERE state = $1"
 @contextmanager
 def tiny_disk(folder: Path) -> Iterator[None]:
     """A file system of 64 KiB, mounted there for the block."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", folder], check=True)
     try:
         yield
     finally:

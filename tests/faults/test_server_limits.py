@@ -1,6 +1,7 @@
 """A server that is there, and will not: out of connections, its tables locked, read-only for a while."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable
 
 import asyncpg
@@ -61,8 +62,10 @@ async def test_without_a_free_connection_the_node_keeps_those_it_has_and_comes_b
         await asking.grows()
         await hogs.take()
         await asking.grows()
+        node.signal(signal.SIGSTOP)  # or it has a new session before the place of the old one is taken
         ended = await hogs.ask(END_LOCK_SESSION)
         await hogs.take()
+        node.signal(signal.SIGCONT)
         lost = await node.seen("lock_session_lost")
         await node.seen("database_trouble", loop="claimer")
         await hogs.go()

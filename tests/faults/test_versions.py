@@ -60,8 +60,11 @@ async def test_nodes_with_different_registries_claim_what_each_knows_and_the_dif
     assert "only_one" not in told[two]
     assert await db.fetchval(TWICE) == 0
     _, listed = await one.request("GET", "/api/v1/nodes")
-    hashes = {node["name"]: node["registry"] for node in listed["items"]}
-    assert len(set(hashes.values())) == 2, hashes
+    two.write(SHARED + ONLY % "one")
+    assert (await two.request("POST", "/api/v1/reload"))[0] == 200
+    _, alike = await one.request("GET", "/api/v1/nodes")
+    assert len({node["registry"] for node in listed["items"]}) == 2
+    assert len({node["registry"] for node in alike["items"]}) == 1
 
 
 @pytest.mark.req("P3", "P5")
