@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= $(shell echo $$((2 * $$(nproc))))  # tests wait more than they compute
 OULAD ?= $(wildcard ../shared/data/oulad)  # the whole set, where it is; else the extract in config/demo
 
 BIN := $(VENV)/bin
@@ -21,7 +22,7 @@ demo: $(STAMP)  ## import real learning events, aggregate them, keep running; AR
 	@$(BIN)/jobsd demo $(if $(strip $(OULAD)),--data $(OULAD)) $(ARGS)
 
 test: $(STAMP)  ## every test, in parallel, on an embedded PostgreSQL; ARGS="-k word" for some
-	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(STAMP)  ## style, types, layers
 	$(BIN)/ruff check
@@ -30,7 +31,7 @@ check: $(STAMP)  ## style, types, layers
 	$(BIN)/lint-imports
 
 test-15: $(STAMP)  ## every test on Debian's PostgreSQL 15
-	JOBSD_TEST_POSTGRES=15 $(BIN)/pytest -n auto --dist worksteal $(ARGS)
+	JOBSD_TEST_POSTGRES=15 $(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-313:  ## every test on Python 3.13, where there is one
 	@test -n "$(PYTHON313)" || { echo "no python3.13 here; make test-313 PYTHON313=/path/to/python3.13"; exit 1; }
