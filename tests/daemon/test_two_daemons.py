@@ -24,7 +24,7 @@ SLOTS = 120 if LONG else 8
 
 RAN = ("ran", "caught_up")
 LEAST = """
-    SELECT count(*) = $1 AND min(slots) >= $2
+    SELECT count(*) = $1 AND min(slots) >= $2 AND (SELECT count(DISTINCT node) = 2 FROM jobsd.attempt)
       FROM (SELECT sum(count) AS slots FROM jobsd.slot GROUP BY job) AS each
 """
 
@@ -80,7 +80,8 @@ async def test_every_slot_is_decided_once_and_no_job_runs_twice_for_one_or_besid
         "SELECT n.name, count(*) FROM jobsd.attempt a JOIN jobsd.node n ON n.id = a.node GROUP BY 1"
     )
     deciders = await db.fetch("SELECT n.name, count(*) FROM jobsd.slot s JOIN jobsd.node n ON n.id = s.node GROUP BY 1")
-    assert {row["name"] for row in attempts} == {row["name"] for row in deciders} == {"a", "b"}
+    assert {row["name"] for row in attempts} == {"a", "b"}
+    assert {row["name"] for row in deciders} <= {"a", "b"}  # who comes first decides: it may always be the same
     if LONG:
         print(f"\n{sum(slot['count'] for slot in ledger)} slots of {JOBS} jobs, {len(completed)} runs completed,")
         print(f"decisions {dict(Counter(slot['decision'] for slot in ledger))},")
