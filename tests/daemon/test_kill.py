@@ -48,7 +48,8 @@ async def hook() -> AsyncIterator[Webhook]:
 
 
 async def sleeping(db: Db) -> int:
-    return int(await db.fetchval("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"))
+    ours = "datname = current_database() AND query LIKE 'SELECT pg_sleep%'"
+    return int(await db.fetchval(f"SELECT count(*) FROM pg_stat_activity WHERE {ours}"))
 
 
 async def in_the_middle(daemon: Daemon, db: Db, hook: Webhook) -> set[int]:

@@ -10,7 +10,9 @@ from jobsd.store.db import Db, Unavailable
 from tests.support.engine import node, quick
 from tests.support.postgres import OwnServer
 
-SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'jobsd lock one'"
+SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity WHERE application_name = 'jobsd lock one' AND datname = current_database()
+"""
 
 
 @pytest.mark.req("P6", "P12")

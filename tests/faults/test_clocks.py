@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -174,13 +175,15 @@ restartable = true
     machine = psutil.Process(one.pid)
     asleep = [machine, *machine.children(recursive=True)]
     for process in asleep:
-        process.send_signal(signal.SIGSTOP)
+        with suppress(psutil.NoSuchProcess):  # the shell's own short sleeps come and go
+            process.send_signal(signal.SIGSTOP)
     await two.seen("runs_lost", node="one")
     await two.traced("begun 2")
     assert str(pid) in {str(process.pid) for process in asleep}
     one.release()  # it would complete at once
     for process in reversed(asleep):
-        process.send_signal(signal.SIGCONT)
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGCONT)
     await one.seen("lock_session_fenced")
     await one.children_gone()
     await one.seen("lock_session_up", times=2)

@@ -2,6 +2,7 @@
 
 import resource
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from signal import SIGHUP, SIGUSR1
 
@@ -84,7 +85,11 @@ async def _answers(node: Daemon, token: str) -> str:
 def _processes(node: Daemon) -> str:
     """The command lines of the daemon and all below it."""
     mine = psutil.Process(node.pid)
-    return "\n".join(" ".join(process.cmdline()) for process in (mine, *mine.children(recursive=True)))
+    lines = []
+    for process in (mine, *mine.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):  # ended since
+            lines.append(" ".join(process.cmdline()))
+    return "\n".join(lines)
 
 
 async def _dump(url: str) -> str:

@@ -52,7 +52,8 @@ async def test_what_goes_with_a_connection_is_gone_for_the_next(t: JobTest) -> N
     second = await t.run(named("leave_things"))
 
     assert (second.state, second.result) == ("completed", first.result)
-    assert await t.connection.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7") == 0
+    ours = "pid = pg_backend_pid() AND locktype = 'advisory' AND objid = 7"
+    assert await t.connection.fetchval(f"SELECT count(*) FROM pg_locks WHERE {ours}") == 0
 
 
 async def test_constraints_that_wait_for_the_commit_are_checked_where_it_would_be(t: JobTest) -> None:

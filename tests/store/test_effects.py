@@ -49,6 +49,14 @@ async def test_a_run_completed_by_its_job_looks_like_one_that_was_settled(db: Db
     assert finished is not None and finished["finished_at"] == ended_at
 
 
+WAITING = """
+    SELECT count(*)
+      FROM pg_locks
+      JOIN pg_stat_activity USING (pid)
+     WHERE NOT granted AND datname = current_database()
+"""
+
+
 @pytest.mark.req("P4", "P9")
 @pytest.mark.parametrize("call", ["assert_fence($1, $2)", "complete($1, $2)"])
 async def test_another_fence_and_a_run_that_is_over_are_refused(db: Db, call: str) -> None:
@@ -101,8 +109,7 @@ async def test_nobody_settles_a_run_between_the_assertion_of_its_fence_and_the_c
         async with db.transaction() as session:
             await session.fetchval("SELECT jobsd.assert_fence($1, $2)", run.id, run.fence)
             settling = asyncio.create_task(history.settle(db, [ended], here.actor))
-            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-            await eventually(lambda: db.fetchval(waiting), 1)
+            await eventually(lambda: db.fetchval(WAITING), 1)
             before = await session.fetchval("SELECT state FROM jobsd.run WHERE id = $1", run.id)
         moved = await settling
 
