@@ -92,17 +92,20 @@ class Settler:
         """Write what an earlier start kept in the spool, before its runs count as lost. Raises `Unavailable`."""
         left = await self.spool.left() if self.spool else []
         known = await nodes.earlier(self._here.db, self._here.who, [each.node for each in left]) if left else set()
-        ours = [each for each in left if each.node in known and each.node != self._here.keeper.node]
-        foreign = [each for each in left if each not in ours]
+        earlier = known - {self._here.keeper.node}
+        ours = [each for each in left if each.node in earlier]
+        foreign = [each for each in left if each.node not in earlier]
         if self.spool and foreign:  # the state directory was used with another database
             self._here.observe(Noted("spooled_outcomes_foreign", "error", {"runs": [each.run.id for each in foreign]}))
             await self.spool.set_aside(foreign)
-        if self.spool and ours:
-            moved = await self._recovered(ours)
-            self.spool.drop(ours)
-            for each in ours:
+        for start in range(0, len(ours), BATCH):
+            batch = ours[start : start + BATCH]
+            moved = await self._recovered(batch)
+            if self.spool:
+                self.spool.drop(batch)
+            for each in batch:
                 self._tell(each, (each.run.id, each.run.fence) in moved)
-            self.on_ended(ours)
+            self.on_ended(batch)
 
     async def _recovered(self, ended: Sequence[Ended]) -> set[tuple[int, int]]:
         try:
